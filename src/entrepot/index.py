@@ -1,0 +1,171 @@
+"""The protocols: what an index, a source, a sink and a store promise.
+
+A driver imports these to be checked, never to inherit from them. Every method raises only the five
+kinds of `entrepot.errors`.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Final, NewType, Protocol
+
+from msgspec import Struct
+
+from entrepot.model import File, Project, ProjectName, Revision, Status
+
+# Changes with every write of the key, also when the bytes are equal; compared, never read.
+Etag = NewType("Etag", str)
+
+
+class _Expectation(Enum):
+    ABSENT = "absent"
+    ANY = "any"
+
+
+# What a conditional write or delete expects to find: nothing, or whatever there is.
+ABSENT: Final = _Expectation.ABSENT
+ANY: Final = _Expectation.ANY
+Expect = Etag | _Expectation
+
+
+class Span(Struct, frozen=True):
+    """A range of bytes: from `start` up to, not including, `stop`."""
+
+    start: int
+    stop: int
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One object of a store: what `stat` and `list` tell of it. `modified` is in seconds since 1970."""
+
+    key: str
+    size: int
+    etag: Etag
+    modified: float
+
+
+class Staged(Struct, frozen=True, kw_only=True):
+    """A complete local file that a store may take over. `size` and `sha256` were computed while it was written.
+
+    Whoever staged it removes `path` afterwards; a disk store links it, so the bytes are not copied.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+
+
+# What may be written. An iterator that ends early or raises leaves nothing behind.
+Body = bytes | AsyncIterable[bytes] | Staged
+
+
+class OnDisk(Struct, frozen=True, kw_only=True):
+    """A file that was opened successfully a moment ago and can be sent by path."""
+
+    path: Path
+    size: int
+
+
+class Elsewhere(Struct, frozen=True, kw_only=True):
+    """A URL from which the client may fetch the bytes itself, valid for about a minute."""
+
+    url: str
+
+
+class Stream(Struct, frozen=True, kw_only=True):
+    """Bytes as they come. `size` is the number of bytes that will come, None if not known yet."""
+
+    body: AsyncIterator[bytes]
+    size: int | None
+
+
+Content = OnDisk | Elsewhere | Stream
+
+
+class Traits(Struct, frozen=True, kw_only=True):
+    """What a store can do. Test these, never the class."""
+
+    compare_and_swap: bool  # `expect=` with an etag is honoured
+    staging: Path  # stage here and `Staged` bodies are taken over without a copy, if the store can
+
+
+class Store(Protocol):
+    """Keys to bytes. Keys are "/"-separated, relative, and cannot leave the store.
+
+    A write or delete that returns is durable. A write that fails changed nothing.
+    """
+
+    traits: Traits
+
+    async def stat(self, key: str) -> Entry:
+        """Raises `NotFound`; `Unavailable` if it cannot be known, which is never the same."""
+
+    async def read(self, key: str, span: Span | None = None) -> Content:
+        """The whole object, or the bytes of `span` cut to its size. Raises `NotFound`."""
+
+    async def write(self, key: str, body: Body, *, expect: Expect) -> Etag:
+        """Raises `Conflict` if what is there is not as expected; `Invalid` if a `Staged` body is not as described."""
+
+    async def delete(self, key: str, *, expect: Expect) -> None:
+        """Idempotent with `ANY`. Raises `Conflict` if what is there is not the etag expected."""
+
+    def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
+        """Entries whose key starts with `prefix` and is greater than `after`, in the order of their keys."""
+
+
+class Index(Protocol):
+    """Answers pages."""
+
+    def projects(self) -> AsyncIterator[ProjectName]:
+        """Names with a page here, in order, each once."""
+
+    async def project(self, name: ProjectName) -> Project:
+        """Raises `NotFound`, `Denied`, `Unavailable`."""
+
+    async def revision(self, name: ProjectName | None) -> Revision:
+        """Of the project, or with None of the list of names. Cheap; absence has a revision too; never `NotFound`."""
+
+
+class Source(Index, Protocol):
+    """An index that owns bytes. Its `name` is stamped on its files as `origin`."""
+
+    name: str
+
+    async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:
+        """The bytes of a file taken from a page. Raises `NotFound` if they are gone, `Unavailable`."""
+
+    async def open_metadata(self, project: ProjectName, file: File) -> Content:
+        """The file's `.metadata` companion: the exact bytes of METADATA. Raises `NotFound` if there is none."""
+
+
+class Addition(Struct, frozen=True, kw_only=True):
+    """A checked file on its way into a sink."""
+
+    project: ProjectName
+    file: File
+    staged: Staged
+    metadata: bytes | None  # the exact bytes of the wheel's METADATA
+
+
+class Sink(Protocol):
+    """Accepts publication. Every method is durable when it returns and recognises its own effect."""
+
+    name: str
+    staging: Path  # where uploads are staged, so that they need not be copied
+
+    async def add(self, addition: Addition) -> bool:
+        """False if identical bytes were there already. `Conflict` for other bytes or a deleted filename,
+        `Denied` if the project's status takes no uploads."""
+
+    async def amend(self, project: ProjectName, change: Callable[[File], File]) -> tuple[File, ...]:
+        """Apply `change` to every file of the project at once; returns those that differ afterwards. `NotFound`."""
+
+    async def mark(self, project: ProjectName, status: Status) -> None:
+        """Set the project's status (PEP 792). Raises `NotFound`."""
+
+    async def remove(self, project: ProjectName, filenames: frozenset[str], *, by: str, now: datetime) -> None:
+        """Leave tombstones; the bytes are kept for seven days. Raises `NotFound` if one is not there."""
+
+    async def restore(self, project: ProjectName, filenames: frozenset[str]) -> None:
+        """Undo `remove`. Raises `NotFound` if one was not removed or its bytes are gone."""
