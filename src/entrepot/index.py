@@ -4,7 +4,7 @@ A driver imports these to be checked, never to inherit from them. Every method r
 kinds of `entrepot.errors`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,12 @@ from typing import Final, NewType, Protocol
 from msgspec import Struct
 
 from entrepot.model import File, Project, ProjectName, Revision, Status
+
+__all__ = [
+    "ABSENT", "ANY", "Addition", "Body", "Catalog", "Content", "Elsewhere", "Entry", "Etag", "Expect", "Index",
+    "Mounted", "OnDisk", "Revision", "Sink", "Source", "Span", "Staged", "Store", "Stream", "Traits", "absent",
+    "is_absent",
+]  # fmt: skip
 
 # Changes with every write of the key, also when the bytes are equal; compared, never read.
 Etag = NewType("Etag", str)
@@ -61,10 +67,14 @@ Body = bytes | AsyncIterable[bytes] | Staged
 
 
 class OnDisk(Struct, frozen=True, kw_only=True):
-    """A file that was opened successfully a moment ago and can be sent by path."""
+    """A file that was opened successfully a moment ago and can be sent by path.
+
+    Whoever keeps the path compares `mtime_ns` and `size` before sending it again.
+    """
 
     path: Path
     size: int
+    mtime_ns: int
 
 
 class Elsewhere(Struct, frozen=True, kw_only=True):
@@ -114,6 +124,16 @@ class Store(Protocol):
         """Entries whose key starts with `prefix` and is greater than `after`, in the order of their keys."""
 
 
+def absent(etag: str = "") -> Revision:
+    """The revision of a name that an index does not know: starts with "-", unlike any of a name it knows."""
+    return Revision(f"-{etag}")
+
+
+def is_absent(revision: Revision) -> bool:
+    """Whether this is the revision of a name that the index does not know, so that the next one may answer."""
+    return revision.startswith("-")
+
+
 class Index(Protocol):
     """Answers pages."""
 
@@ -156,7 +176,8 @@ class Sink(Protocol):
 
     async def add(self, addition: Addition) -> bool:
         """False if identical bytes were there already. `Conflict` for other bytes or a deleted filename,
-        `Denied` if the project's status takes no uploads."""
+        `Denied` if the project's status takes no uploads.
+        """
 
     async def amend(self, project: ProjectName, change: Callable[[File], File]) -> tuple[File, ...]:
         """Apply `change` to every file of the project at once; returns those that differ afterwards. `NotFound`."""
@@ -169,3 +190,25 @@ class Sink(Protocol):
 
     async def restore(self, project: ProjectName, filenames: frozenset[str]) -> None:
         """Undo `remove`. Raises `NotFound` if one was not removed or its bytes are gone."""
+
+
+class Mounted(Struct, frozen=True, kw_only=True):
+    """An index of the catalog as `web` and the commands see it.
+
+    `guarded` names the indexes, itself and members, that may be read only with a grant: a caller needs
+    one for each, so a virtual index never shows what its member hides.
+    """
+
+    name: str
+    index: Index
+    sink: Sink | None = None
+    guarded: tuple[str, ...] = ()
+
+
+class Catalog(Struct, frozen=True, kw_only=True):
+    """The finished tree: every index by its name, and every source by the name on its files."""
+
+    default: str
+    indexes: Mapping[str, Mounted]
+    sources: Mapping[str, Source]
+    stores: Mapping[str, Store]

@@ -68,7 +68,7 @@ class File(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab"
         return self.filename.endswith(".whl")
 
 
-class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Status(Struct, frozen=True, kw_only=True):
     """A project's status marker and its reason (PEP 792)."""
 
     status: StatusName = "active"

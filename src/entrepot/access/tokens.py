@@ -1,0 +1,164 @@
+"""The tokens of a store: `access/tokens.json`, changed only by compare-and-swap."""
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from entrepot.access.callers import ANONYMOUS, Caller, secret_of
+from entrepot.access.grants import Permission, Token
+from entrepot.errors import Denied, NotFound, Unavailable
+from entrepot.index import Store
+from entrepot.stores.documents import Documents
+
+KEY = "access/tokens.json"
+PREFIX = "entrepot"
+
+
+class _Held(Struct, frozen=True, kw_only=True):
+    """The file: a schema number and the tokens, newest last."""
+
+    schema: int = 1
+    tokens: tuple[Token, ...] = ()
+
+    def by_id(self) -> dict[str, Token]:
+        return {token.id: token for token in self.tokens}
+
+
+class Tokens:
+    """Creates, lists, revokes and recognises tokens. What was read is kept until the file changes."""
+
+    def __init__(self, store: Store) -> None:
+        self._documents = Documents[_Held](store, encode=_encode, decode=_decode)
+        self._held: _Held | None = None
+        self._by_id: dict[str, Token] = {}
+
+    async def create(
+        self,
+        name: str,
+        *,
+        can: tuple[Permission, ...],
+        now: datetime,
+        indexes: tuple[str, ...] = ("*",),
+        projects: tuple[str, ...] = ("*",),
+        lifetime: timedelta | None = None,
+    ) -> tuple[str, Token]:
+        """A new token: its secret, which is shown this once, and what is kept of it."""
+        secret, identity = _secret()
+        token = Token(
+            id=identity,
+            name=name,
+            sha256=_digest(secret),
+            can=can,
+            indexes=indexes,
+            projects=projects,
+            created=now,
+            expires=now + lifetime if lifetime else None,
+        )
+
+        def added(held: _Held | None) -> _Held:
+            before = held.tokens if held else ()
+            return held if held and token in before else _Held(tokens=(*before, token))
+
+        await self._documents.change(KEY, added)
+        return secret, token
+
+    async def create_first(self, *, now: datetime) -> str | None:
+        """The token of a first start: holds `manage`, for 24 hours unless used. None if there were tokens already."""
+        secret, identity = _secret()
+        first = Token(
+            id=identity,
+            name="first",
+            sha256=_digest(secret),
+            can=("manage",),
+            created=now,
+            expires=now + timedelta(hours=24),
+            provisional=True,
+        )
+        held = await self._documents.change(KEY, lambda held: held or _Held(tokens=(first,)))
+        return secret if held.tokens == (first,) else None
+
+    async def list(self) -> tuple[Token, ...]:
+        """All tokens, oldest first, also expired ones."""
+        held = await self._documents.load(KEY)
+        return held.tokens if held else ()
+
+    async def revoke(self, name_or_id: str) -> tuple[Token, ...]:
+        """Remove the tokens of that name or id, at once for every node. Raises `NotFound` if there is none."""
+        revoked = tuple(token for token in await self.list() if name_or_id in {token.id, token.name})
+        if not revoked:
+            raise NotFound(f"no token {name_or_id!r}", hint="see `entrepot token list`")
+
+        def without(held: _Held | None) -> _Held:
+            before = held or _Held()
+            return _Held(tokens=tuple(token for token in before.tokens if token not in revoked))
+
+        await self._documents.change(KEY, without)
+        return revoked
+
+    async def caller(self, authorization: bytes | None, *, now: datetime) -> Caller:
+        """Who holds these credentials. Raises `Denied` saying whether they are unknown or expired.
+
+        Costs one stat of the file, and a SHA-256 of the token.
+        """
+        secret = secret_of(authorization) if authorization is not None else None
+        if secret is None:
+            return ANONYMOUS
+        token = (await self._tokens()).get(_identity(secret))
+        if token is None or not hmac.compare_digest(token.sha256, _digest(secret)):
+            raise Denied("the token is not known here", hint="`entrepot token list` shows the ones that are")
+        if token.expires is not None and token.expires <= now:
+            raise Denied(f"the token expired at {token.expires:%Y-%m-%d %H:%M} UTC", hint="ask for a new one")
+        if token.provisional:
+            await self._keep(token)
+        return Caller(token=token)
+
+    async def _tokens(self) -> dict[str, Token]:
+        held = await self._documents.load(KEY)
+        if held is not self._held:
+            self._held, self._by_id = held, held.by_id() if held else {}
+        return self._by_id
+
+    async def _keep(self, used: Token) -> None:
+        kept = replace(used, provisional=False, expires=None)
+
+        def with_kept(held: _Held | None) -> _Held:
+            before = held or _Held()
+            if used not in before.tokens:
+                return before
+            return _Held(tokens=tuple(kept if token == used else token for token in before.tokens))
+
+        await self._documents.change(KEY, with_kept)
+
+
+def _secret() -> tuple[str, str]:
+    """A fresh token and its public id."""
+    identity = secrets.token_hex(6)
+    return f"{PREFIX}_{identity}_{secrets.token_urlsafe(32)}", identity
+
+
+def _identity(secret: str) -> str:
+    parts = secret.split("_", 2)
+    return parts[1] if len(parts) == 3 and parts[0] == PREFIX else ""
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _encode(held: _Held) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(held), indent=1) + b"\n"
+
+
+def _decode(data: bytes, key: str) -> _Held:
+    try:
+        held = msgspec.json.decode(data, type=_Held)
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"cannot be read: {error}", at=key, hint="restore it from a backup") from error
+    if held.schema != 1:
+        raise Unavailable(f"schema {held.schema} is newer than this program", at=key, hint="upgrade entrepot")
+    return held

@@ -1,0 +1,161 @@
+"""The composition root: configuration in, catalog out. Read from top to bottom."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from entrepot.access import Tokens
+from entrepot.combine import First, Remembered
+from entrepot.config import Config, Folder, Hosted, IndexSettings, Virtual
+from entrepot.errors import EntrepotError
+from entrepot.index import Catalog, Index, Mounted, Sink, Source, Store
+from entrepot.sources.names import Names
+from entrepot.stores import open_store
+
+log = logging.getLogger(__name__)
+
+DEFAULT_STORE = "data"  # the disk under `data`, where no [store.NAME] is named
+_SWEEP_EVERY = 300.0  # seconds
+
+
+class Assembled(Struct, frozen=True, kw_only=True):
+    """Everything that a server or a command works with."""
+
+    catalog: Catalog
+    tokens: Tokens
+
+
+def now() -> datetime:
+    """The one clock."""
+    return datetime.now(UTC)
+
+
+def open_stores(config: Config) -> dict[str, Store]:
+    """The stores that the configuration needs, by name. The one under `data` is created when missing.
+
+    Blocking. Raises `Unavailable` for a configured store that does not exist, unless `config.create`.
+    """
+    stores = {name: open_store(settings.url, create=config.create) for name, settings in config.store.items()}
+    hosted = [settings for settings in config.index.values() if isinstance(settings, Hosted)]
+    if not stores or any(settings.store is None for settings in hosted):
+        stores[DEFAULT_STORE] = open_store(config.store_folder, create=True)
+    return stores
+
+
+def main_store(config: Config, stores: dict[str, Store]) -> Store:
+    """The one that holds the tokens, and what has no store of its own."""
+    if config.access.store is not None:
+        return stores[config.access.store]
+    return stores[next(iter(config.store), DEFAULT_STORE)]
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Assembled]:
+    """The catalog and the tokens for as long as the block runs, without background work: for commands."""
+    stores = await asyncio.to_thread(open_stores, config)
+    yield _assemble(config, stores)[0]
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Assembled]:
+    """The same with what must run beside it: folders are watched, stores are swept. For the server."""
+    stores = await asyncio.to_thread(open_stores, config)
+    assembled, tasks = _assemble(config, stores)
+    async with AsyncExitStack() as stack:
+        for task in tasks:
+            await stack.enter_async_context(task())
+        sweeping = asyncio.create_task(_sweep(stores))
+        try:
+            yield assembled
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+
+Task = Callable[[], contextlib.AbstractAsyncContextManager[None]]
+
+
+def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list[Task]]:
+    sources: dict[str, Source] = {}
+    sinks: dict[str, Sink] = {}
+    tasks: list[Task] = []
+    main = main_store(config, stores)
+    for name, settings in config.index.items():
+        match settings:
+            case Hosted(store=store):
+                # Imported where used: a server without folders needs none of their code.
+                from entrepot.sources.hosted import Hosted as HostedSource  # noqa: PLC0415
+
+                hosted = HostedSource(name, stores[store if store is not None else DEFAULT_STORE])
+                sources[name] = sinks[name] = hosted
+            case Folder(paths=paths):
+                from entrepot.sources.folder import Folder as FolderSource  # noqa: PLC0415
+
+                learned = config.node_folder / "learned" / name
+                folder = FolderSource(name, tuple(map(Path, paths)), learned=learned, names=Names(main, name))
+                sources[name] = folder
+                tasks.append(folder.running)
+            case Virtual():
+                pass  # made of the others, below
+    indexes = {name: _mounted(config, name, sources, sinks) for name in config.index}
+    catalog = Catalog(default=config.default, indexes=indexes, sources=sources, stores=stores)
+    return Assembled(catalog=catalog, tokens=Tokens(main)), tasks
+
+
+def _mounted(config: Config, name: str, sources: dict[str, Source], sinks: dict[str, Sink]) -> Mounted:
+    owners = _owners(config, name)
+    index: Index = sources[name] if name in sources else First([sources[owner] for owner in owners])
+    sink = next((sinks[owner] for owner in owners if owner in sinks), None)
+    guarded = tuple(member for member in _closure(config, name) if _is_guarded(config, config.index[member]))
+    return Mounted(name=name, index=Remembered(index, clock=now), sink=sink, guarded=guarded)
+
+
+def _owners(config: Config, name: str) -> tuple[str, ...]:
+    """The sources behind an index in their order, each once: virtual indexes opened up."""
+    return tuple(member for member in _closure(config, name) if not isinstance(config.index[member], Virtual))
+
+
+def _closure(config: Config, name: str) -> tuple[str, ...]:
+    """The index and all its members, in order, each once."""
+    settings = config.index[name]
+    members = settings.of if isinstance(settings, Virtual) else ()
+    found = [name, *(inner for member in members for inner in _closure(config, member))]
+    return tuple(dict.fromkeys(found))
+
+
+def _is_guarded(config: Config, settings: IndexSettings) -> bool:
+    return (settings.read or config.access.read) == "token"
+
+
+async def _sweep(stores: dict[str, Store]) -> None:
+    """Empty the trash and remove what dead writers left, now and then. Several workers may do so at once."""
+    while True:
+        for name, store in stores.items():
+            sweep = getattr(store, "sweep", None)
+            if sweep is None:
+                continue
+            try:
+                await sweep(time.time())
+            except EntrepotError as error:
+                log.warning("store %s cannot be swept: %s", name, error)
+        await asyncio.sleep(_SWEEP_EVERY)
+
+
+def is_loopback(config: Config) -> bool:
+    """Whether only this machine can reach the server by TCP, so that Host names must be checked."""
+    if config.server.uds is not None:
+        return False
+    if config.server.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(config.server.host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,193 @@
+"""Starting Granian: the configuration with its flags, the first token, the start lines, the workers."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from granian.constants import Interfaces, Loops
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from entrepot import __version__, units
+from entrepot.access import Tokens
+from entrepot.assembly import main_store, now, open_stores
+from entrepot.cli import worker
+from entrepot.cli.console import settings
+from entrepot.config import DEFAULT_FILE, Config, Folder, Hosted, IndexSettings, Virtual, checked
+from entrepot.errors import Invalid
+
+log = logging.getLogger("entrepot")
+
+_FOLDERS = "folders"  # the index of the directories on the command line
+_RESTARTS = 10  # in a row, each within a minute of the one before
+
+
+def configured(
+    config: Path | None,
+    data: Path | None,
+    folders: list[Path],
+    flags: Mapping[str, Any],
+    *,
+    create: bool,
+    open_writes: bool,
+) -> tuple[Config, Path | None]:
+    """The configuration with the flags in it, and the file it came from. Raises `Invalid`."""
+    loaded = settings(config, data)
+    server = msgspec.structs.replace(
+        loaded.server, **{name: value for name, value in flags.items() if value is not None}
+    )
+    access = msgspec.structs.replace(loaded.access, open=True) if open_writes else loaded.access
+    changed = msgspec.structs.replace(
+        loaded, server=server, access=access, create=create, index=_with_folders(loaded, folders)
+    )
+    file = config or (Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None)
+    return checked(changed), file
+
+
+def _with_folders(config: Config, folders: list[Path]) -> dict[str, IndexSettings]:
+    """The indexes with one for the directories, behind the members of the default index."""
+    if not folders:
+        return config.index
+    default = config.index[config.default]
+    if not isinstance(default, Virtual):
+        raise Invalid(
+            f"the default index {config.default!r} is not virtual, so directories cannot join it",
+            hint='give them an [index.NAME] of type = "folder" in the configuration',
+        )
+    if _FOLDERS in config.index:
+        raise Invalid(f"the configuration has an index {_FOLDERS!r} of its own", hint="rename it")
+    members = (*default.of, _FOLDERS)
+    return {
+        **config.index,
+        _FOLDERS: Folder(path=tuple(str(folder.absolute()) for folder in folders)),
+        config.default: msgspec.structs.replace(default, of=members),
+    }
+
+
+def serve(config: Config, file: Path | None) -> int:
+    """Serve until SIGTERM. Returns the exit code."""
+    _check_files(config)
+    _raise_file_limit()
+    stores = open_stores(config)
+    first = asyncio.run(_first_token(config, Tokens(main_store(config, stores))))
+    _announce(config, file, first)
+    encoded = msgspec.json.encode(config)
+    restarts, began = 0, time.monotonic()
+    while True:
+        server = _granian(config)
+        crashed = False
+        try:
+            server.serve(target_loader=partial(worker.load, encoded), wrap_loader=False)
+        except SystemExit:
+            crashed = True  # its workers died faster than it replaces them
+        if server.interrupt_signal or not crashed:
+            return 0
+        restarts = restarts + 1 if time.monotonic() - began < 60 else 1
+        began = time.monotonic()
+        if restarts > _RESTARTS:
+            log.error("workers keep dying; giving up after %d restarts", _RESTARTS)
+            return 1
+        log.warning("all workers are started again")
+
+
+def _granian(config: Config) -> MPServer:
+    server = config.server
+    return MPServer(
+        "entrepot",
+        address=server.host,
+        port=server.port,
+        uds=Path(server.uds) if server.uds else None,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        workers=server.workers,
+        websockets=False,
+        backlog=2048,
+        log_level=LogLevels.debug if server.debug else LogLevels.warning,
+        log_dictconfig=_logging(debug=server.debug),
+        ssl_cert=Path(server.tls_cert) if server.tls_cert else None,
+        ssl_key=Path(server.tls_key) if server.tls_key else None,
+        respawn_failed_workers=True,
+        workers_kill_timeout=max(1, round(units.seconds(server.grace))),
+        process_name=None,
+    )
+
+
+def _logging(*, debug: bool) -> dict[str, Any]:
+    """Everything but the access log goes to stderr."""
+    level = "DEBUG" if debug else "INFO"
+    kept = {"handlers": ["stderr"], "propagate": False}
+    return {
+        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}},
+        "loggers": {
+            "_granian": dict(kept),
+            "granian.access": dict(kept),
+            "entrepot": {**kept, "level": level},
+            "asyncio": {**kept, "level": "WARNING"},
+        },
+    }
+
+
+def _check_files(config: Config) -> None:
+    """Name a missing certificate here, not in a worker's trace."""
+    for name in (config.server.tls_cert, config.server.tls_key):
+        if name is not None and not os.access(name, os.R_OK):
+            raise Invalid("cannot be read", at=name, hint="see --tls-cert and --tls-key")
+
+
+def _raise_file_limit() -> None:
+    """Every connection and every download is a descriptor; the usual soft limit of 1,024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # some sandboxes forbid it; fewer clients then
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _first_token(config: Config, tokens: Tokens) -> str | None:
+    """A token for whoever starts this for the first time, so that the next command can be an upload."""
+    takes_uploads = any(isinstance(settings, Hosted) for settings in config.index.values())
+    if config.access.open or not takes_uploads:
+        return None
+    return await tokens.create_first(now=now())
+
+
+def _announce(config: Config, file: Path | None, first: str | None) -> None:
+    url = _url(config)
+    say = partial(print, file=sys.stderr)
+    say(f"entrepot {__version__} at {url}")
+    say(f"  configuration  {file or 'none (no ./entrepot.toml, no --config)'}")
+    say(f"  data           {config.data}")
+    say(f"  indexes        {', '.join(config.index)} (default: {config.default})")
+    if config.access.open:
+        say("  uploads        open to everybody who can reach it (--open)")
+    if first is None:
+        return
+    if sys.stderr.isatty():
+        say(f"\nThe first token, shown this once; it ends in 24 hours unless it is used:\n\n  {first}\n")
+        say(f"  twine upload --repository-url {url}legacy/ -u __token__ -p {first} dist/*")
+        say(f"  pip install --index-url {url}simple/ NAME\n")
+        return
+    place = Path(config.data) / "first-token"
+    fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as out:
+        os.fchmod(fd, 0o600)
+        out.write(first + "\n")
+    say(f"  first token    in {place} (ends in 24 hours unless it is used)")
+
+
+def _url(config: Config) -> str:
+    server = config.server
+    if server.uds:
+        return f"unix:{server.uds}{server.path}/"
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{'https' if server.tls_cert else 'http'}://{host}:{server.port}{server.path}/"

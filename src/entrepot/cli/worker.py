@@ -1,0 +1,42 @@
+"""What a worker process runs. Imported by name in each of them, so it stays small."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from entrepot import units
+from entrepot.assembly import is_loopback, now, running
+from entrepot.config import Config
+from entrepot.web import Site, create_app
+from entrepot.web.access_log import to_stdout
+from entrepot.web.hot import AsgiApp
+from entrepot.web.proxies import Proxies
+
+
+def load(encoded: bytes) -> AsgiApp:
+    """The app for a configuration in JSON."""
+    config = msgspec.json.decode(encoded, type=Config)
+    server = config.server
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Site]:
+        async with running(config) as assembled:
+            yield Site(
+                catalog=assembled.catalog,
+                tokens=assembled.tokens,
+                clock=now,
+                proxies=Proxies(server.trusted_proxies),
+                loopback=is_loopback(config),
+                hosts=(server.host, *server.hosts),
+                path=server.path,
+                open=config.access.open,
+                max_upload=units.size(server.max_upload),
+                # The limit is the node's: workers share it without asking one another.
+                max_uploads=max(1, server.max_uploads // server.workers),
+                stall=units.seconds(server.stall),
+                page_cache=units.size(server.page_cache),
+                max_age=int(units.seconds(server.max_age)),
+            )
+
+    return create_app(opening, to_stdout(server.log))

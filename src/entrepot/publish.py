@@ -1,0 +1,122 @@
+"""The upload, one function: every check, all problems together, then the sink."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from entrepot import distributions
+from entrepot.distributions import Inspection
+from entrepot.errors import Denied, EntrepotError, Invalid, collected
+from entrepot.index import Addition, Sink, Staged
+from entrepot.model import File, ProjectName
+from entrepot.wire import filenames, metadata, upload_form
+from entrepot.wire.filenames import Distribution
+from entrepot.wire.upload_form import Form
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A file that came in, complete and hashed, and what its form says of it."""
+
+    filename: str
+    form: Form
+    staged: Staged
+    digests: Mapping[str, str]  # of its bytes: sha256, md5 and blake2b_256, lower-case hex
+    action: str | None = None  # `:action` of the query
+
+
+class Publisher(Struct, frozen=True, kw_only=True):
+    """On whose behalf. What they may publish to is asked when the file itself has told its project."""
+
+    name: str
+    may_publish: Callable[[ProjectName], bool]
+
+
+class Published(Struct, frozen=True, kw_only=True):
+    """What became of a candidate. `added` is False if identical bytes were there already."""
+
+    project: ProjectName
+    filename: str
+    added: bool
+
+
+async def publish(candidate: Candidate, sink: Sink, publisher: Publisher, *, now: datetime) -> Published:
+    """Check everything about the candidate and add it. Raises one error that names every problem found.
+
+    Costs a full read of the file in a thread, since its RECORD is verified.
+    """
+    problems = [*upload_form.check_control(candidate.form, action=candidate.action), *_digest_problems(candidate)]
+    distribution = _distribution(candidate, problems)
+    if distribution is not None:
+        _permit(publisher, distribution.project)
+    inspection = await _inspection(candidate, problems) if distribution is not None else None
+    if error := collected(problems, candidate.filename):
+        raise error
+    assert distribution is not None
+    assert inspection is not None
+    addition = _addition(candidate, distribution, inspection, by=publisher.name, now=now)
+    added = await sink.add(addition)
+    return Published(project=distribution.project, filename=candidate.filename, added=added)
+
+
+def _permit(publisher: Publisher, project: ProjectName) -> None:
+    # Before anything about the content is said: to strangers a refusal tells nothing of a project.
+    if not publisher.may_publish(project):
+        hint = "`entrepot token create --can upload` makes a token that may"
+        raise Denied(f"{publisher.name} may not upload to project {project}", hint=hint)
+
+
+def _digest_problems(candidate: Candidate) -> list[EntrepotError]:
+    try:
+        given = upload_form.digests(candidate.form)
+    except Invalid as error:
+        return list(error.problems or (error,))
+    return [
+        Invalid(
+            "The digest supplied does not match a digest calculated from the uploaded file.",
+            at=f"{algorithm} {digest}",
+            hint=f"the bytes that arrived have {candidate.digests[algorithm]}",
+        )
+        for algorithm, digest in given.items()
+        if not hmac.compare_digest(digest, candidate.digests[algorithm])
+    ]
+
+
+def _distribution(candidate: Candidate, problems: list[EntrepotError]) -> Distribution | None:
+    """What the filename tells; None, with the reason among the problems, if it is no distribution's."""
+    try:
+        return filenames.check(candidate.filename, kind=candidate.form.one("filetype") or "")
+    except Invalid as error:
+        problems.extend(error.problems or (error,))
+        return None
+
+
+async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> Inspection | None:
+    try:
+        found = await asyncio.to_thread(distributions.inspect, candidate.staged.path, candidate.filename)
+    except Invalid as error:
+        problems.extend(error.problems or (error,))
+        return None
+    problems.extend([*found.safety, *found.form])
+    problems.extend(metadata.disagreements(found.metadata, candidate.form.fields))
+    return found
+
+
+def _addition(
+    candidate: Candidate, distribution: Distribution, inspection: Inspection, *, by: str, now: datetime
+) -> Addition:
+    companion = inspection.metadata_bytes  # wheels only, as PyPI does
+    file = File(
+        filename=candidate.filename,
+        version=distribution.version_text,
+        size=candidate.staged.size,
+        hashes=candidate.digests,
+        uploaded=now,
+        requires_python=inspection.metadata.requires_python or None,
+        core_metadata={"sha256": hashlib.sha256(companion).hexdigest()} if companion is not None else False,
+        by=by,
+    )
+    return Addition(project=distribution.project, file=file, staged=candidate.staged, metadata=companion)

@@ -1,0 +1,1 @@
+"""Source drivers: the indexes that own bytes."""

@@ -1,0 +1,156 @@
+"""`type = "hosted"`: files that were uploaded here. A record for each project, a blob for each file.
+
+Bytes first, record last: a crash anywhere leaves bytes that nothing names (`gc` finds them), never a
+record that names missing bytes.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from entrepot.errors import NotFound
+from entrepot.index import ANY, Addition, Content, Revision, Span, Store, absent
+from entrepot.model import File, Project, ProjectName, Status
+from entrepot.sources import record as records
+from entrepot.sources.names import Names
+from entrepot.sources.record import Record
+from entrepot.stores.documents import Documents
+
+_REMEMBERED = 32  # records kept parsed for the next upload to the same project
+
+
+def record_key(index: str, project: ProjectName) -> str:
+    return f"{index}/projects/{project}.json"
+
+
+def blob_key(index: str, sha256: str, filename: str) -> str:
+    return f"{index}/blobs/{sha256[:2]}/{sha256}/{filename}"
+
+
+class Hosted:
+    """A source and a sink over any store that has compare-and-swap."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.name = name
+        self.staging: Path = store.traits.staging
+        self._store = store
+        self._names = Names(store, name)
+        self._records = Documents[Record](store, encode=records.encode, decode=records.decode, remember=_REMEMBERED)
+
+    async def projects(self) -> AsyncIterator[ProjectName]:
+        for name in await self._names.all():
+            yield name
+
+    async def project(self, name: ProjectName) -> Project:
+        return (await self._record(name)).page(self.name)
+
+    async def revision(self, name: ProjectName | None) -> Revision:
+        etag = await (self._names.etag() if name is None else self._records.etag(record_key(self.name, name)))
+        return Revision(etag) if etag is not None else absent()
+
+    async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:  # noqa: ARG002
+        return await self._store.read(self._blob(file), span)
+
+    async def open_metadata(self, project: ProjectName, file: File) -> Content:
+        if not file.core_metadata:
+            raise NotFound(f"{file.filename} of {project} has no metadata file")
+        return await self._store.read(f"{self._blob(file)}.metadata")
+
+    async def add(self, addition: Addition) -> bool:
+        name, file = addition.project, addition.file
+        before = await self._records.load(record_key(self.name, name))
+        # Refused before any byte is written; the swap below asks again.
+        if before is not None and before.adding(file) is before:
+            return False
+        added = False
+
+        def adding(record: Record | None) -> Record:
+            nonlocal added
+            known = record or Record(name=name)
+            after = known.adding(file)
+            # A lost answer to our own swap is a success and still an addition: our name and time are in it.
+            added = after is not known or known.file(file.filename) == file
+            return after
+
+        await asyncio.gather(self._write_bytes(addition), self._names.enter(name))
+        await self._records.change(record_key(self.name, name), adding)
+        await self._write_again_if_collected(addition)
+        return added
+
+    async def amend(self, project: ProjectName, change: Callable[[File], File]) -> tuple[File, ...]:
+        changed: tuple[File, ...] = ()
+
+        def amended(record: Record | None) -> Record:
+            nonlocal changed
+            before = _present(record, project)
+            after = tuple(change(file) for file in before.files)
+            changed = tuple(new for old, new in zip(before.files, after, strict=True) if new != old)
+            return replace(before, files=after) if changed else before
+
+        await self._records.change(record_key(self.name, project), amended)
+        return changed
+
+    async def mark(self, project: ProjectName, status: Status) -> None:
+        def marked(record: Record | None) -> Record:
+            before = _present(record, project)
+            return before if before.status == status else replace(before, status=status)
+
+        await self._records.change(record_key(self.name, project), marked)
+
+    async def remove(self, project: ProjectName, filenames: frozenset[str], *, by: str, now: datetime) -> None:
+        await self._records.change(
+            record_key(self.name, project),
+            lambda record: _present(record, project).removing(filenames, by=by, at=now),
+        )
+
+    async def restore(self, project: ProjectName, filenames: frozenset[str]) -> None:
+        record = await self._record(project)
+        for file in record.restoring(filenames).files:
+            if file.filename in filenames:
+                # Renews nothing: `gc` leaves the bytes of a tombstone alone for seven days.
+                await self._store.stat(self._blob(file))
+        await self._records.change(
+            record_key(self.name, project), lambda record: _present(record, project).restoring(filenames)
+        )
+
+    async def record(self, project: ProjectName) -> Record:
+        """The record itself, with its tombstones: for the commands that manage it. Raises `NotFound`."""
+        return await self._record(project)
+
+    async def _record(self, name: ProjectName) -> Record:
+        return _present(await self._records.load(record_key(self.name, name)), name)
+
+    def _blob(self, file: File) -> str:
+        return blob_key(self.name, file.hashes["sha256"], file.filename)
+
+    async def _write_bytes(self, addition: Addition) -> None:
+        """The blob and its companion, also if they exist: that renews their time, so that `gc` waits again."""
+        key = self._blob(addition.file)
+        writes = [self._store.write(key, addition.staged, expect=ANY)]
+        if addition.metadata is not None:
+            writes.append(self._store.write(f"{key}.metadata", addition.metadata, expect=ANY))
+        await asyncio.gather(*writes)
+
+    async def _write_again_if_collected(self, addition: Addition) -> None:
+        """A `gc` that marked these bytes as orphans may have removed them just before the record named them."""
+        try:
+            await self._store.stat(self._blob(addition.file))
+            if addition.metadata is not None:
+                await self._store.stat(f"{self._blob(addition.file)}.metadata")
+        except NotFound:
+            await self._write_bytes(addition)
+
+
+def metadata_hashes(metadata: bytes | None) -> dict[str, str] | bool:
+    """What a page says of a `.metadata` companion: its sha256, or False if there is none."""
+    return {"sha256": hashlib.sha256(metadata).hexdigest()} if metadata is not None else False
+
+
+def _present(record: Record | None, name: ProjectName) -> Record:
+    if record is None:
+        raise NotFound(f"no project {name}", at=name)
+    return record

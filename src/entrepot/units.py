@@ -1,0 +1,56 @@
+"""Durations and sizes as people write them: "10 min", "4 GiB"."""
+
+import re
+
+from entrepot.errors import Invalid
+
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
+_SECONDS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "day": 86400, "d": 86400}
+_BYTES = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def seconds(text: str | int) -> float:
+    """The seconds of "30s", "10 min", "2 hours", "7 days"; a bare number means seconds."""
+    number, unit = _split(text, 'a duration such as "10 min"')
+    plain = unit.lower()
+    factor = _SECONDS.get(plain) or _SECONDS.get(plain.removesuffix("s"))
+    if factor is None:
+        raise Invalid(f"{text!r} has an unknown unit of time", hint="use s, min, h or days")
+    return number * factor
+
+
+def size(text: str | int) -> int:
+    """The bytes of "4 GiB", "50 MB"; a bare number means bytes. KiB, MiB … are powers of 1024, kB, MB … of 1000."""
+    number, unit = _split(text, 'a size such as "4 GiB"')
+    factor = _BYTES.get(unit.lower())
+    if factor is None:
+        raise Invalid(f"{text!r} has an unknown unit of size", hint="use B, kB, MB, GB, KiB, MiB or GiB")
+    return int(number * factor)
+
+
+def in_words(count: int) -> str:
+    """A size for people: "1.5 GiB"."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:.1f} {unit}".replace(".0 ", " ")
+
+
+def _split(text: str | int, wanted: str) -> tuple[float, str]:
+    found = _QUANTITY.match(str(text))
+    if not found:
+        raise Invalid(f"{text!r} is not {wanted}")
+    return float(found[1]), found[2]

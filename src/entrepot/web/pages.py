@@ -1,0 +1,177 @@
+"""The Simple API and the legacy JSON API, for when the hot path has no ready answer."""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from msgspec import Struct
+from packaging.version import InvalidVersion, Version
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from entrepot.access import Caller
+from entrepot.errors import NotFound
+from entrepot.index import Catalog, Mounted
+from entrepot.model import Project, ProjectName, is_valid_name, normalise
+from entrepot.stores.documents import gathered
+from entrepot.web import answers, problems
+from entrepot.web.answers import Kept
+from entrepot.web.cache import ReadyCache
+from entrepot.web.site import Site, check_read
+from entrepot.wire import filenames, legacy_json, metadata, negotiate, simple_html, simple_json
+from entrepot.wire.metadata import CoreMetadata
+from entrepot.wire.negotiate import Format
+
+_VARY_PAGE = b"Accept, Accept-Encoding"
+_VARY_JSON = b"Accept-Encoding"
+_OFFERED = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html, text/html"
+
+
+class Pages(Struct, frozen=True):
+    """The handlers of pages."""
+
+    site: Site
+    cache: ReadyCache
+
+    async def project(self, request: Request) -> Response | Kept:
+        """`GET /{index}/simple/{project}/`"""
+        mounted, name = self.site.mounted(request), named(request)
+        if request.path_params["project"] != name:
+            return moved(self.site, request, name)
+        caller = await identified(self.site, request)
+        check_read(mounted, caller, name)
+        format_ = chosen(request)
+        if format_ is None:
+            return not_acceptable(request)
+        # Before the page: a page newer than its revision is asked for again, an older one never kept.
+        revision = await mounted.index.revision(name)
+        page = await mounted.index.project(name)
+        prefix = f"../../files/{name}/"
+        render = simple_json.render if format_ is Format.JSON else simple_html.render
+        coding = coding_for(request)
+        ready = await answers.page(
+            self.site, mounted, name, revision, body=render(page, prefix=prefix), content_type=format_.content_type,
+            coding=coding, vary=_VARY_PAGE, valid_until=page.valid_until,
+        )  # fmt: skip
+        return Kept(ready, request, self.cache, (format_, coding))
+
+    async def projects(self, request: Request) -> Response | Kept:
+        """`GET /{index}/simple/`"""
+        mounted = self.site.mounted(request)
+        caller = await identified(self.site, request)
+        if not mounted.guarded or caller.token is None:
+            check_read(mounted, caller)
+        format_ = chosen(request)
+        if format_ is None:
+            return not_acceptable(request)
+        revision = await mounted.index.revision(None)
+        names = [name async for name in mounted.index.projects()]
+        render = simple_json.render_list if format_ is Format.JSON else simple_html.render_list
+        coding = coding_for(request)
+        ready = await answers.page(
+            self.site, mounted, None, revision, body=render(readable(names, mounted, caller)),
+            content_type=format_.content_type, coding=coding, vary=_VARY_PAGE, valid_until=None,
+        )  # fmt: skip
+        # What a token may see of a guarded index is its own business, so only open lists are kept.
+        kept = self.cache if not mounted.guarded else ReadyCache(0)
+        return Kept(ready, request, kept, (format_, coding))
+
+    async def legacy(self, request: Request) -> Response | Kept:
+        """`GET /{index}/pypi/{name}/json` and `…/{version}/json`, for Renovate, Dependabot and others."""
+        mounted, name = self.site.mounted(request), named(request)
+        if request.path_params["project"] != name:
+            return moved(self.site, request, name)
+        caller = await identified(self.site, request)
+        check_read(mounted, caller, name)
+        revision = await mounted.index.revision(name)
+        page = await mounted.index.project(name)
+        base = f"{base_url(self.site, request)}/{mounted.name}"
+        links = legacy_json.Links(files=f"{base}/files/{name}/", project=f"{base}/simple/{name}/")
+        wanted = request.path_params.get("version")
+        version = filenames.latest(page.files) if wanted is None else _normal_version(wanted)
+        about = await described(self.site.catalog, page, version)
+        if wanted is None or version is None:
+            body = legacy_json.render_project(page, about, links=links)
+        else:
+            body = legacy_json.render_release(page, version, about, links=links)
+        coding = coding_for(request)
+        ready = await answers.page(
+            self.site, mounted, name, revision, body=body, content_type=b"application/json", coding=coding,
+            vary=_VARY_JSON, valid_until=page.valid_until,
+        )  # fmt: skip
+        # The body holds the host that the client used, so it is not kept under the path alone.
+        return Kept(ready, request, ReadyCache(0), coding)
+
+
+async def identified(site: Site, request: Request) -> Caller:
+    caller = await site.caller(request)
+    request.state.token = caller.id
+    return caller
+
+
+def named(request: Request) -> ProjectName:
+    """The normal form of the project that the URL names. Raises `NotFound` for what can be no name."""
+    name: str = request.path_params["project"]
+    if not is_valid_name(name):
+        raise NotFound(f"{name!r} is no project name")
+    return normalise(name)
+
+
+def moved(site: Site, request: Request, name: ProjectName) -> Response:
+    """301 to the same path with the normal form of the name (PEP 503); relative to our host, so that credentials stay."""
+    given = request.path_params["project"]
+    head, _, tail = request.scope["path"].rpartition(f"/{given}/")
+    query = f"?{request.url.query}" if request.url.query else ""
+    return redirect(site, request, quote(f"{head}/{name}/{tail}") + query)
+
+
+def redirect(site: Site, request: Request, path: str) -> Response:
+    prefix = site.proxies.prefix(peer(request), request.headers, site.path)
+    return RedirectResponse(prefix + path, 301, headers={"Cache-Control": "no-cache"})
+
+
+def peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def base_url(site: Site, request: Request) -> str:
+    """Where the client sees this server: scheme, host and sub-path."""
+    address = peer(request)
+    base = site.proxies.base(address, request.headers, scheme=request.url.scheme)
+    return base + site.proxies.prefix(address, request.headers, site.path)
+
+
+def chosen(request: Request) -> Format | None:
+    accept = ", ".join(request.headers.getlist("accept"))
+    return negotiate.choose(accept.encode("latin-1") or None, request.query_params.get("format"))
+
+
+def coding_for(request: Request) -> str:
+    accepted = ", ".join(request.headers.getlist("accept-encoding"))
+    return "gzip" if negotiate.accepts_gzip(accepted.encode("latin-1") or None) else ""
+
+
+def not_acceptable(request: Request) -> Response:
+    return problems.answer(request, 406, f"this page can be had as {_OFFERED}", {"Vary": "Accept"})
+
+
+def readable(names: Iterable[ProjectName], mounted: Mounted, caller: Caller) -> Iterable[ProjectName]:
+    if not mounted.guarded:
+        return names
+    return [name for name in names if caller.may_read(mounted.guarded, name)]
+
+
+def _normal_version(text: str) -> str:
+    """As files have it, so that /1.0.0rc1/ is found as it was published and as people write it."""
+    try:
+        return str(Version(text))
+    except InvalidVersion:
+        return text
+
+
+async def described(catalog: Catalog, page: Project, version: str | None) -> CoreMetadata | None:
+    """The core metadata of a version as one of its wheels has it; None if no file there tells it."""
+    for file in page.files:
+        if file.version == version and file.core_metadata:
+            content = await catalog.sources[file.origin].open_metadata(page.name, file)
+            return metadata.parse(await gathered(content))
+    return None

@@ -1,0 +1,85 @@
+"""What every handler works with, and the two questions that all of them ask: who is it, and may they."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+from starlette.requests import Request
+
+from entrepot.access import ANONYMOUS, OPEN, Caller, Permission, Tokens
+from entrepot.errors import Denied, NotFound
+from entrepot.index import Catalog, Mounted
+from entrepot.model import ProjectName
+from entrepot.web.problems import Unauthorised
+from entrepot.web.proxies import Proxies
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """The collaborators, made once by the composition root. Sizes in bytes, times in seconds."""
+
+    catalog: Catalog
+    tokens: Tokens
+    clock: Callable[[], datetime]
+    proxies: Proxies = Proxies(())
+    loopback: bool = True  # the bind is a loopback address: Host names are checked
+    hosts: tuple[str, ...] = ()  # Host names answered beside the loopback ones
+    path: str = ""  # the sub-path of the deployment
+    open: bool = False  # who has no token may write
+    max_upload: int = 4 << 30
+    max_uploads: int = 16  # at once in this process
+    stall: float = 60.0
+    page_cache: int = 48 << 20
+    max_age: int = 0
+
+    def mounted(self, request: Request) -> Mounted:
+        """The index that the URL names, the default one if it names none. Raises `NotFound`."""
+        name = request.path_params.get("index", self.catalog.default)
+        try:
+            return self.catalog.indexes[name]
+        except KeyError:
+            known = ", ".join(sorted(self.catalog.indexes))
+            raise NotFound(f"no index {name!r}", hint=f"here are: {known}") from None
+
+    async def caller(self, request: Request) -> Caller:
+        """Who sends the request. Raises `Unauthorised` for credentials that are wrong."""
+        return await self.holder(request.headers.get("authorization", "").encode("latin-1"))
+
+    async def holder(self, authorization: bytes) -> Caller:
+        if not authorization:
+            return ANONYMOUS
+        try:
+            return await self.tokens.caller(authorization, now=self.clock())
+        except Denied as error:
+            raise Unauthorised(str(error)) from error
+
+    async def writer(self, request: Request) -> Caller:
+        """Who wants to write. With `--open` that may be anybody who does not come through a proxy."""
+        caller = await self.caller(request)
+        if caller.token is not None:
+            return caller
+        if not self.open:
+            raise Unauthorised("this needs a token", hint="`entrepot token create NAME --can upload` makes one")
+        if self.proxies.was_forwarded(request.headers):
+            raise Denied(
+                "the request came through a proxy, and --open is for direct clients only",
+                hint="publish with a token",
+            )
+        return OPEN
+
+
+def check_read(mounted: Mounted, caller: Caller, project: ProjectName | None = None) -> None:
+    """Raises `Unauthorised` for nobody, `NotFound` for a token that may not read it: to them it does not exist."""
+    if caller.may_read(mounted.guarded, project):
+        return
+    if caller.token is None:
+        raise Unauthorised("this index is read with a token", hint="pip: put it into the URL as the password")
+    raise NotFound(f"no project {project}" if project else f"no index {mounted.name!r}")
+
+
+def allowed_on(mounted: Mounted) -> tuple[str, ...]:
+    """The names under which a grant for writing to this index may have been given: its own and its sink's."""
+    return (mounted.name, mounted.sink.name) if mounted.sink is not None else (mounted.name,)
+
+
+def may(caller: Caller, permission: Permission, mounted: Mounted, project: ProjectName | None = None) -> bool:
+    return caller.may(permission, indexes=allowed_on(mounted), project=project)

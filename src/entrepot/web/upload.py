@@ -1,0 +1,196 @@
+"""The legacy upload: streamed to staging, hashed and limited in the same pass, then published."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from entrepot.access import Caller
+from entrepot.errors import Denied, Invalid, Unavailable
+from entrepot.index import Mounted, Sink, Staged
+from entrepot.model import ProjectName
+from entrepot.publish import Candidate, Publisher, publish
+from entrepot.stores import StagingFile, open_staging
+from entrepot.units import in_words
+from entrepot.web import problems
+from entrepot.web.site import Site, may
+from entrepot.wire.upload_form import MAX_FIELD_BYTES, Form, UploadForm
+
+_GATHER = 1 << 20  # bytes that go to the disk and through the hashes with one change of threads
+_SMALL = 64 << 10  # bytes that are cheaper to hash here than to hand to a thread
+# How much of a refused body is still read, so that the client sees the answer and not a reset connection.
+_DRAINED = 64 << 20
+_WAIT_FOR_A_PLACE = 60.0  # seconds
+
+
+class TimedOut(Exception):
+    """The client sent nothing for too long: 408."""
+
+
+class Uploads:
+    """The handler of uploads. At most `site.max_uploads` bodies are read and checked at once."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._places = asyncio.Semaphore(site.max_uploads)
+
+    async def legacy(self, request: Request) -> Response:
+        """`POST /{index}/legacy/` (`docs/http.md`)."""
+        try:
+            return await self._legacy(request)
+        except TimedOut:
+            text = f"nothing came for {self._site.stall:g} seconds; the upload was dropped, try again"
+            return problems.answer(request, 408, text, {"Connection": "close"})
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        finally:
+            await _drain(request)
+
+    async def _legacy(self, request: Request) -> Response:
+        mounted = self._site.mounted(request)
+        caller = await self._site.writer(request)
+        request.state.token = caller.id
+        sink = _sink(mounted, caller)
+        self._refuse_too_large(request)
+        async with self._place(), _received(request, sink, self._site) as candidate:
+            publisher = Publisher(name=caller.name, may_publish=lambda project: _may_publish(caller, mounted, project))
+            published = await publish(candidate, sink, publisher, now=self._site.clock())
+        text = "Published" if published.added else "Already here, with the same bytes"
+        return Response(f"{text}: {published.filename}\n", 200, media_type="text/plain")
+
+    def _refuse_too_large(self, request: Request) -> None:
+        """By the length that the client announces: before it has sent gigabytes in vain."""
+        length = request.headers.get("content-length", "")
+        # The form around the file may take as much as its fields may.
+        if length.isdecimal() and int(length) > self._site.max_upload + MAX_FIELD_BYTES:
+            raise _too_large(self._site.max_upload)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_WAIT_FOR_A_PLACE):
+                await self._places.acquire()
+        except TimeoutError:
+            busy = f"{self._site.max_uploads} uploads are running already"
+            raise Unavailable(busy, hint="try again", retry_after=10) from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+def _sink(mounted: Mounted, caller: Caller) -> Sink:
+    if mounted.sink is None:
+        raise Denied(f"index {mounted.name} takes no uploads", hint="it has no hosted member")
+    if not may(caller, "upload", mounted):
+        raise Denied(f"{caller.name} may not upload to index {mounted.name}")
+    return mounted.sink
+
+
+def _may_publish(caller: Caller, mounted: Mounted, project: ProjectName) -> bool:
+    return may(caller, "upload", mounted, project)
+
+
+@asynccontextmanager
+async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[Candidate]:
+    """The candidate of this request, staged for as long as the block runs."""
+    form = UploadForm(request.headers.get("content-type", ""))
+    staging = await asyncio.to_thread(open_staging, sink.staging)
+    try:
+        intake = _Intake(staging, site.max_upload)
+        complete = await _receive(request, form, intake, site.stall)
+        await intake.finish()
+        yield Candidate(
+            filename=form.filename or "",
+            form=complete,
+            staged=Staged(path=staging.path, size=intake.size, sha256=intake.digests["sha256"]),
+            digests=intake.digests,
+            action=request.query_params.get(":action"),
+        )
+    finally:
+        await asyncio.to_thread(staging.close_and_remove)
+
+
+async def _receive(request: Request, form: UploadForm, intake: "_Intake", stall: float) -> Form:
+    body = request.stream().__aiter__()
+    while True:
+        try:
+            async with asyncio.timeout(stall):
+                chunk = await anext(body, None)
+        except TimeoutError:
+            raise TimedOut from None
+        if chunk is None:
+            return form.finish()
+        for piece in form.feed(chunk):
+            await intake.take(piece)
+
+
+class _Running(Protocol):
+    """What the three hashes have in common."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class _Intake:
+    """Writes, hashes and counts what comes in, in one pass and in constant memory."""
+
+    def __init__(self, staging: StagingFile, limit: int) -> None:
+        self.size = 0
+        self.digests: dict[str, str] = {}
+        self._staging = staging
+        self._limit = limit
+        self._waiting: list[bytes | memoryview] = []
+        self._waiting_size = 0
+        self._hashes: dict[str, _Running] = {
+            "sha256": hashlib.sha256(),
+            "md5": hashlib.md5(usedforsecurity=False),
+            "blake2b_256": hashlib.blake2b(digest_size=32),
+        }
+
+    async def take(self, piece: bytes | memoryview) -> None:
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise _too_large(self._limit)
+        self._waiting.append(piece)
+        self._waiting_size += len(piece)
+        if self._waiting_size >= _GATHER:
+            await asyncio.to_thread(self._flush)
+
+    async def finish(self) -> None:
+        if self._waiting_size > _SMALL:
+            await asyncio.to_thread(self._flush)
+        else:
+            self._flush()
+        self.digests = {name: running.hexdigest() for name, running in self._hashes.items()}
+
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._waiting_size = [], 0
+        self._staging.write(data)
+        for running in self._hashes.values():
+            running.update(data)
+
+
+def _too_large(limit: int) -> Invalid:
+    return Invalid(
+        f"the file is larger than {in_words(limit)}, the limit of this server",
+        hint="[server] max-upload raises it",
+        status=413,
+    )
+
+
+async def _drain(request: Request) -> None:
+    """Read what is left of the body, within limits: an answer that comes while the client writes may be lost."""
+    left = _DRAINED
+    with contextlib.suppress(ClientDisconnect, TimeoutError, RuntimeError):
+        async with asyncio.timeout(5):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
