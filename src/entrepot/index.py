@@ -12,7 +12,7 @@ from typing import Final, NewType, Protocol
 
 from msgspec import Struct
 
-from entrepot.model import File, Project, ProjectName, Revision, Status
+from entrepot.model import File, Project, ProjectName, Removed, Revision, Status
 
 __all__ = [
     "ABSENT", "ANY", "Addition", "Body", "Catalog", "Content", "Elsewhere", "Entry", "Etag", "Expect", "Index",
@@ -178,6 +178,12 @@ class Sink(Protocol):
         """False if identical bytes were there already. `Conflict` for other bytes or a deleted filename,
         `Denied` if the project's status takes no uploads.
         """
+
+    async def files(self, project: ProjectName) -> tuple[File, ...]:
+        """Every file, also those that the project's status keeps off its page. Raises `NotFound`."""
+
+    async def removed(self, project: ProjectName) -> tuple[Removed, ...]:
+        """The tombstones, oldest first; none if there is no such project."""
 
     async def amend(self, project: ProjectName, change: Callable[[File], File]) -> tuple[File, ...]:
         """Apply `change` to every file of the project at once; returns those that differ afterwards. `NotFound`."""

@@ -90,6 +90,14 @@ class Withheld(Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Removed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tombstone: other bytes never come under this filename again; `restore` brings the file back."""
+
+    file: File
+    at: datetime
+    by: str
+
+
 class Project(Struct, frozen=True, kw_only=True):
     """What one index answers for one name: the page before it is rendered.
 

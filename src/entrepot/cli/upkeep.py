@@ -1,4 +1,93 @@
+"""`check` and `gc`: looking after stores."""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from entrepot.cli.console import ConfigOption, DataOption, JsonOption, YesOption, show_json, with_catalog
 
-def register(app: typer.Typer) -> None: ...
+if TYPE_CHECKING:
+    from entrepot.assembly import Assembled
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="For example: entrepot check --data /srv/packages")(check)
+    app.command(epilog="For example: entrepot gc --dry-run")(gc)
+
+
+def check(config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Verify every record and every byte of all stores.
+
+    Exits with 0 when all is sound, else with 1 and a line for each fault. Bytes that nothing names are noted, and
+    are no fault: an upload that was cut leaves them.
+    """
+
+    async def work(assembled: "Assembled") -> bool:
+        from entrepot.sources.upkeep import check as faults_of
+
+        await assembled.tokens.list()  # a damaged token file is a fault of the store too
+        found = []
+        with _busy("checking"):
+            for name, store in assembled.catalog.stores.items():
+                async for fault in faults_of(store):
+                    found.append((name, fault))
+                    if not as_json:
+                        typer.echo(f"{'fault' if fault.grave else 'note'}: {name}: {fault.key}: {fault.what}")
+        grave = any(fault.grave for _, fault in found)
+        if as_json:
+            lines = [{"store": name, "key": f.key, "what": f.what, "grave": f.grave} for name, f in found]
+            show_json({"sound": not grave, "faults": lines})
+        elif not grave:
+            typer.echo("sound")
+        return grave
+
+    if with_catalog(config, data, work):
+        raise typer.Exit(1)
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    yes: YesOption = False,  # noqa: ARG001 - nothing is asked; accepted as by every command
+    as_json: JsonOption = False,
+) -> None:
+    """Remove bytes that no record names: left by cut uploads, or of files deleted more than seven days ago.
+
+    Takes two runs: the first marks, one at least a day later deletes what is still unused and unchanged. Run it
+    once a day; it is safe beside running servers.
+    """
+
+    async def work(assembled: "Assembled") -> None:
+        from entrepot.sources.upkeep import collect
+        from entrepot.units import in_words
+
+        results = {}
+        with _busy("collecting"):
+            for name, store in assembled.catalog.stores.items():
+                results[name] = await collect(store, now=datetime.now(UTC), dry_run=dry_run)
+        if as_json:
+            show_json(results)
+            return
+        would = "would be " if dry_run else ""
+        for name, done in results.items():
+            for key in done.deleted:
+                typer.echo(f"{would}deleted: {name}: {key}")
+            typer.echo(
+                f"{name}: {len(done.deleted)} objects ({in_words(done.deleted_size)}) {would}deleted, "
+                f"{len(done.marked)} ({in_words(done.marked_size)}) {would}marked for a later run"
+            )
+
+    with_catalog(config, data, work)
+
+
+def _busy(what: str) -> AbstractContextManager[object]:
+    """A sign of life on a terminal, for what may take minutes."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(what)

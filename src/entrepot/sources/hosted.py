@@ -5,16 +5,27 @@ record that names missing bytes.
 """
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 
 from msgspec.structs import replace
 
-from entrepot.errors import NotFound
-from entrepot.index import ANY, Addition, Content, Revision, Span, Store, absent
-from entrepot.model import File, Project, ProjectName, Status
+from entrepot.errors import NotFound, Unavailable
+from entrepot.index import (
+    ANY,
+    Addition,
+    Body,
+    Content,
+    Elsewhere,
+    OnDisk,
+    Revision,
+    Span,
+    Staged,
+    Store,
+    Stream,
+    absent,
+)
+from entrepot.model import File, Project, ProjectName, Removed, Status
 from entrepot.sources import record as records
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
@@ -36,7 +47,7 @@ class Hosted:
 
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
-        self.staging: Path = store.traits.staging
+        self.staging = store.traits.staging
         self._store = store
         self._names = Names(store, name)
         self._records = Documents[Record](store, encode=records.encode, decode=records.decode, remember=_REMEMBERED)
@@ -111,21 +122,43 @@ class Hosted:
         record = await self._record(project)
         for file in record.restoring(filenames).files:
             if file.filename in filenames:
-                # Renews nothing: `gc` leaves the bytes of a tombstone alone for seven days.
-                await self._store.stat(self._blob(file))
+                await self._renew(file)
         await self._records.change(
             record_key(self.name, project), lambda record: _present(record, project).restoring(filenames)
         )
 
-    async def record(self, project: ProjectName) -> Record:
-        """The record itself, with its tombstones: for the commands that manage it. Raises `NotFound`."""
-        return await self._record(project)
+    async def files(self, project: ProjectName) -> tuple[File, ...]:
+        return (await self._record(project)).files
+
+    async def removed(self, project: ProjectName) -> tuple[Removed, ...]:
+        record = await self._records.load(record_key(self.name, project))
+        return record.removed if record is not None else ()
 
     async def _record(self, name: ProjectName) -> Record:
         return _present(await self._records.load(record_key(self.name, name)), name)
 
     def _blob(self, file: File) -> str:
         return blob_key(self.name, file.hashes["sha256"], file.filename)
+
+    async def _renew(self, file: File) -> None:
+        """Write the bytes over themselves: a new etag, so that a `gc` that is about to delete them is refused."""
+        try:
+            await self._rewrite(self._blob(file), file.hashes["sha256"])
+            if isinstance(file.core_metadata, Mapping):
+                await self._rewrite(f"{self._blob(file)}.metadata", file.core_metadata["sha256"])
+        except NotFound:
+            raise NotFound(f"the bytes of {file.filename} are gone: it was deleted too long ago") from None
+
+    async def _rewrite(self, key: str, sha256: str) -> None:
+        content = await self._store.read(key)
+        match content:
+            case OnDisk(path=path, size=size):
+                body: Body = Staged(path=path, size=size, sha256=sha256)
+            case Stream(body=stream):
+                body = stream
+            case Elsewhere():
+                raise Unavailable("the store answers with a redirect", at=key)
+        await self._store.write(key, body, expect=ANY)
 
     async def _write_bytes(self, addition: Addition) -> None:
         """The blob and its companion, also if they exist: that renews their time, so that `gc` waits again."""
@@ -143,11 +176,6 @@ class Hosted:
                 await self._store.stat(f"{self._blob(addition.file)}.metadata")
         except NotFound:
             await self._write_bytes(addition)
-
-
-def metadata_hashes(metadata: bytes | None) -> dict[str, str] | bool:
-    """What a page says of a `.metadata` companion: its sha256, or False if there is none."""
-    return {"sha256": hashlib.sha256(metadata).hexdigest()} if metadata is not None else False
 
 
 def _present(record: Record | None, name: ProjectName) -> Record:

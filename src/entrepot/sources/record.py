@@ -10,18 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from entrepot.errors import Conflict, Denied, NotFound, Unavailable
-from entrepot.model import ACTIVE, File, Project, ProjectName, Status
+from entrepot.model import ACTIVE, File, Project, ProjectName, Removed, Status
 from entrepot.wire import filenames
 
 SCHEMA = 1
-
-
-class Removed(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tombstone: other bytes never come under this filename again; `restore` brings the file back."""
-
-    file: File
-    at: datetime
-    by: str
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -117,7 +117,7 @@ def named(request: Request) -> ProjectName:
 
 
 def moved(site: Site, request: Request, name: ProjectName) -> Response:
-    """301 to the same path with the normal form of the name (PEP 503); relative to our host, so that credentials stay."""
+    """301 to the same path with the normal form of the name (PEP 503); on our host, so that credentials stay."""
     given = request.path_params["project"]
     head, _, tail = request.scope["path"].rpartition(f"/{given}/")
     query = f"?{request.url.query}" if request.url.query else ""

@@ -1,0 +1,78 @@
+"""Which files a command means: NAME, NAME==VERSION or a filename."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec import Struct
+
+from entrepot.errors import Invalid, NotFound
+from entrepot.model import File, ProjectName, is_valid_name, normalise
+
+if TYPE_CHECKING:
+    from entrepot.assembly import Assembled
+    from entrepot.index import Mounted, Sink
+
+SelectionArgument = Annotated[str, typer.Argument(metavar="WHAT", help="NAME==VERSION, NAME or a filename.")]
+ProjectArgument = Annotated[str, typer.Argument(metavar="NAME", help="The project.")]
+
+
+class Selection(Struct, frozen=True):
+    """What was asked for; with neither version nor filename it is the whole project."""
+
+    project: ProjectName
+    version: str | None = None
+    filename: str | None = None
+
+    def among(self, files: tuple[File, ...]) -> frozenset[str]:
+        """The filenames that are meant. Raises `NotFound` if there is none."""
+        found = frozenset(file.filename for file in files if self._means(file))
+        if not found:
+            raise NotFound(f"{self} is not here", hint=f"`entrepot show {self.project}` lists what is")
+        return found
+
+    def _means(self, file: File) -> bool:
+        if self.filename is not None:
+            return file.filename == self.filename
+        return self.version is None or file.version == self.version
+
+    def __str__(self) -> str:
+        if self.filename is not None:
+            return self.filename
+        return f"{self.project}=={self.version}" if self.version is not None else self.project
+
+
+def parse(text: str) -> Selection:
+    """Raises `Invalid` for what is none of the three."""
+    from packaging.version import InvalidVersion, Version
+
+    from entrepot.wire import filenames
+
+    if text.endswith((".whl", ".tar.gz", ".zip")):
+        return Selection(filenames.parse(text).project, filename=text)
+    name, equals, version = text.partition("==")
+    if not is_valid_name(name.strip()):
+        raise Invalid(f"{text!r} is not NAME, NAME==VERSION or a filename")
+    if not equals:
+        return Selection(normalise(name.strip()))
+    try:
+        return Selection(normalise(name.strip()), version=str(Version(version)))
+    except InvalidVersion:
+        return Selection(normalise(name.strip()), version=version.strip())
+
+
+def mounted(assembled: "Assembled", index: str | None) -> "Mounted":
+    """The index that `--index` names, else the default one. Raises `NotFound`."""
+    name = index or assembled.catalog.default
+    try:
+        return assembled.catalog.indexes[name]
+    except KeyError:
+        known = ", ".join(assembled.catalog.indexes)
+        raise NotFound(f"no index {name!r}", at="--index", hint=f"known: {known}") from None
+
+
+def sink(assembled: "Assembled", index: str | None) -> "Sink":
+    """What the index writes to. Raises `Invalid` if it cannot be written to."""
+    found = mounted(assembled, index)
+    if found.sink is None:
+        raise Invalid(f"index {found.name!r} cannot be changed", at="--index", hint="name a hosted one")
+    return found.sink

@@ -1,0 +1,254 @@
+"""Looking after a store: `check` verifies every record and blob, `gc` removes bytes that nothing names.
+
+Both find what there is by listing the store, never from the configuration: an index that somebody took out of
+the configuration keeps its bytes.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+
+from entrepot.errors import Conflict, EntrepotError, NotFound, Unavailable
+from entrepot.index import Content, Entry, Etag, OnDisk, Store, Stream
+from entrepot.model import File
+from entrepot.sources import record as records
+from entrepot.sources.hosted import blob_key
+from entrepot.sources.names import Names
+from entrepot.sources.record import Record
+from entrepot.stores.documents import Documents, read_bytes
+from entrepot.stores.threads import finished
+
+KEPT_AFTER_REMOVAL = timedelta(days=7)
+_MARKED_FOR = timedelta(days=1)
+_MARKS = "gc/marks.json"
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Something that is not as it must be. `grave` is False for what a crash may leave and `gc` removes."""
+
+    key: str
+    what: str
+    grave: bool = True
+
+
+class _Survey(Struct):
+    """What a store holds: the records that can be read, the blobs, the bytes that records name."""
+
+    records: dict[str, tuple[str, Record]]  # key → (index, record)
+    unreadable: list[Fault]
+    blobs: dict[str, Entry]
+
+    def named(self, *, removed_after: datetime | None) -> set[str]:
+        """The keys of all bytes that records name; those of files removed before then are left out."""
+        keys: set[str] = set()
+        for index, record in self.records.values():
+            gone = [r.file for r in record.removed if removed_after is None or r.at > removed_after]
+            for file in (*record.files, *gone):
+                keys.update(_keys(index, file))
+        return keys
+
+
+def _keys(index: str, file: File) -> tuple[str, ...]:
+    key = blob_key(index, file.hashes.get("sha256", ""), file.filename)
+    return (key, f"{key}.metadata") if file.core_metadata else (key,)
+
+
+async def _survey(store: Store) -> _Survey:
+    found = _Survey(records={}, unreadable=[], blobs={})
+    async for entry in store.list(""):
+        index, _, rest = entry.key.partition("/")
+        if rest.startswith("projects/") and rest.endswith(".json"):
+            try:
+                record = records.decode(await read_bytes(store, entry.key), entry.key)
+            except NotFound:
+                continue  # removed since it was listed
+            except EntrepotError as error:
+                found.unreadable.append(Fault(key=entry.key, what=error.message))
+            else:
+                found.records[entry.key] = (index, record)
+        elif rest.startswith("blobs/"):
+            found.blobs[entry.key] = entry
+    return found
+
+
+async def check(store: Store) -> AsyncIterator[Fault]:
+    """Everything that is wrong, as it is found. Reads every byte that the store holds, with bounded memory."""
+    survey = await _survey(store)
+    for fault in survey.unreadable:
+        yield fault
+    async for fault in _check_records(store, survey):
+        yield fault
+    for key in sorted(survey.blobs.keys() - survey.named(removed_after=None)):
+        yield await _orphan(store, key)
+
+
+async def _check_records(store: Store, survey: _Survey) -> AsyncIterator[Fault]:
+    listed: dict[str, frozenset[str]] = {}
+    for key, (index, record) in survey.records.items():
+        if index not in listed:
+            listed[index] = frozenset(await Names(store, index).all())
+        if key != f"{index}/projects/{record.name}.json":
+            yield Fault(key=key, what=f"the record calls its project {record.name!r}")
+        if record.name not in listed[index]:
+            yield Fault(key=key, what=f"{record.name} is not in {index}/names.json, so the index does not list it")
+        for filename in _doubles(record):
+            yield Fault(key=key, what=f"{filename} is listed twice")
+        for file in record.files:
+            async for fault in _check_file(store, index, file, survey.blobs):
+                yield fault
+        for removed in record.removed:
+            # Bytes of removed files may be gone; those that are there must be right.
+            if _keys(index, removed.file)[0] in survey.blobs:
+                async for fault in _check_file(store, index, removed.file, survey.blobs):
+                    yield fault
+
+
+def _doubles(record: Record) -> list[str]:
+    names = [file.filename for file in record.files] + [removed.file.filename for removed in record.removed]
+    return sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+
+
+async def _check_file(store: Store, index: str, file: File, blobs: Mapping[str, Entry]) -> AsyncIterator[Fault]:
+    keys = _keys(index, file)
+    expected = {keys[0]: file.hashes.get("sha256", "")}
+    if isinstance(file.core_metadata, Mapping):
+        expected[f"{keys[0]}.metadata"] = file.core_metadata.get("sha256", "")
+    for key, sha256 in expected.items():
+        entry = blobs.get(key)
+        if entry is None and not await _is_there(store, key):  # it may be newer than the listing
+            yield Fault(key=key, what="is missing, but its record lists it")
+        elif entry is not None and key == keys[0] and entry.size != file.size:
+            yield Fault(key=key, what=f"has {entry.size} bytes, its record says {file.size}")
+        elif (problem := await _wrong(store, key, sha256)) is not None:
+            yield Fault(key=key, what=problem)
+
+
+async def _is_there(store: Store, key: str) -> bool:
+    try:
+        await store.stat(key)
+    except NotFound:
+        return False
+    return True
+
+
+async def _wrong(store: Store, key: str, sha256: str) -> str | None:
+    try:
+        digest = await _digest(await store.read(key))
+    except NotFound:
+        return "went away while it was checked"
+    except Unavailable as error:
+        return f"cannot be read: {error.message}"
+    return None if digest == sha256 else f"its bytes have the sha256 {digest}, not {sha256 or 'any that is recorded'}"
+
+
+async def _digest(content: Content) -> str:
+    match content:
+        case OnDisk(path=path):
+
+            def whole() -> str:
+                with open(path, "rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+
+            try:
+                return await finished(whole)
+            except FileNotFoundError as error:
+                raise NotFound("is gone", at=str(path)) from error
+            except OSError as error:
+                raise Unavailable(error.strerror or repr(error), at=str(path)) from error
+        case Stream(body=body):
+            running = hashlib.sha256()
+            async for piece in body:
+                running.update(piece)
+            return running.hexdigest()
+        case _:
+            raise Unavailable("the store answers with a redirect")
+
+
+async def _orphan(store: Store, key: str) -> Fault:
+    """Bytes that no record names: a crash may leave them, wrong ones it may not."""
+    named = key.split("/")[3] if key.count("/") >= 4 else ""
+    if not key.endswith(".metadata") and (problem := await _wrong(store, key, named)) is not None:
+        return Fault(key=key, what=f"no record names it, and {problem}")
+    return Fault(key=key, what="no record names it; `entrepot gc` removes it in time", grave=False)
+
+
+class Mark(Struct, frozen=True, kw_only=True):
+    """Bytes that nothing named at `since`, as they were then."""
+
+    etag: Etag
+    since: datetime
+
+
+class _Marks(Struct, frozen=True, kw_only=True):
+    schema: int = 1
+    marks: dict[str, Mark] = {}
+
+
+class Collected(Struct, frozen=True, kw_only=True):
+    """What a run of `gc` did, or would do. Sizes in bytes."""
+
+    deleted: tuple[str, ...]
+    deleted_size: int
+    marked: tuple[str, ...]
+    marked_size: int
+
+
+async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Collected:
+    """Delete what an earlier run, a day ago or more, marked and what is unchanged; mark the rest of the orphans.
+
+    Safe beside uploads: every upload renews its bytes, also those that are there, so that the etag in the mark
+    does not hold any more and the delete is refused.
+    """
+    survey = await _survey(store)
+    if survey.unreadable:
+        fault = survey.unreadable[0]
+        raise Unavailable(
+            f"{fault.what}; what it names is not known, so nothing is collected", at=fault.key, hint="see check"
+        )
+    documents = Documents[_Marks](store, encode=_encode, decode=_decode)
+    before = await documents.load(_MARKS) or _Marks()
+    named = survey.named(removed_after=now - KEPT_AFTER_REMOVAL)
+    orphans = {key: entry for key, entry in survey.blobs.items() if key not in named}
+    ripe, marks = [], {}
+    for key, entry in orphans.items():
+        mark = before.marks.get(key)
+        if mark is None or mark.etag != entry.etag:
+            marks[key] = Mark(etag=entry.etag, since=now)
+        elif now - mark.since >= _MARKED_FOR:
+            ripe.append(key)
+        else:
+            marks[key] = mark
+    deleted = ripe if dry_run else await _delete(store, ripe, orphans)
+    if not dry_run and marks != before.marks:
+        await documents.change(_MARKS, lambda _: _Marks(marks=marks))
+    return Collected(
+        deleted=tuple(deleted),
+        deleted_size=sum(orphans[key].size for key in deleted),
+        marked=tuple(marks),
+        marked_size=sum(orphans[key].size for key in marks),
+    )
+
+
+async def _delete(store: Store, keys: list[str], entries: Mapping[str, Entry]) -> list[str]:
+    deleted = []
+    for key in keys:
+        try:
+            await store.delete(key, expect=entries[key].etag)
+        except Conflict:
+            continue  # uploaded again since it was listed
+        deleted.append(key)
+    return deleted
+
+
+def _encode(marks: _Marks) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(marks), indent=1) + b"\n"
+
+
+def _decode(data: bytes, key: str) -> _Marks:
+    try:
+        return msgspec.json.decode(data, type=_Marks)
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"cannot be read: {error}", at=key, hint="delete it: marking starts anew") from error
