@@ -112,7 +112,8 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
 
 def _mounted(config: Config, name: str, sources: dict[str, Source], sinks: dict[str, Sink]) -> Mounted:
     owners = _owners(config, name)
-    index: Index = sources[name] if name in sources else First([sources[owner] for owner in owners])
+    # One source needs no search; a virtual index of one is that one under another name.
+    index: Index = sources[owners[0]] if len(owners) == 1 else First([sources[owner] for owner in owners])
     sink = next((sinks[owner] for owner in owners if owner in sinks), None)
     guarded = tuple(member for member in _closure(config, name) if _is_guarded(config, config.index[member]))
     return Mounted(name=name, index=Remembered(index, clock=now), sink=sink, guarded=guarded)

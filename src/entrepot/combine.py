@@ -69,16 +69,13 @@ class Remembered:
 
     def __init__(self, index: Index, *, clock: Callable[[], datetime], limit: int = 20_000) -> None:
         self._index = index
+        # The index's own methods, not calls of them: every warm request asks for a revision.
+        self.revision = index.revision
+        self.projects = index.projects
         self._clock = clock
         self._limit = limit
         self._pages: OrderedDict[ProjectName, tuple[Revision, Project]] = OrderedDict()
         self._files = 0
-
-    def projects(self) -> AsyncIterator[ProjectName]:
-        return self._index.projects()
-
-    async def revision(self, name: ProjectName | None) -> Revision:
-        return await self._index.revision(name)
 
     async def project(self, name: ProjectName) -> Project:
         # Taken before the page is asked for: a page newer than its revision is asked for again, an older never kept.

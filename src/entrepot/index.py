@@ -175,8 +175,9 @@ class Sink(Protocol):
     staging: Path  # where uploads are staged, so that they need not be copied
 
     async def add(self, addition: Addition) -> bool:
-        """False if identical bytes were there already. `Conflict` for other bytes or a deleted filename,
-        `Denied` if the project's status takes no uploads.
+        """False if identical bytes were there already.
+
+        Raises `Conflict` for other bytes or a deleted filename, `Denied` if the project's status takes no uploads.
         """
 
     async def files(self, project: ProjectName) -> tuple[File, ...]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from granian.constants import Interfaces, Loops
@@ -86,7 +86,8 @@ def serve(config: Config, file: Path | None) -> int:
         server = _granian(config)
         crashed = False
         try:
-            server.serve(target_loader=partial(worker.load, encoded), wrap_loader=False)
+            # An object with __rsgi__ is as good to it as a callable, but its types do not know.
+            server.serve(target_loader=cast("Any", partial(worker.load, encoded)), wrap_loader=False)
         except SystemExit:
             crashed = True  # its workers died faster than it replaces them
         if server.interrupt_signal or not crashed:
@@ -106,7 +107,7 @@ def _granian(config: Config) -> MPServer:
         address=server.host,
         port=server.port,
         uds=Path(server.uds) if server.uds else None,
-        interface=Interfaces.ASGI,
+        interface=Interfaces.RSGI,
         loop=Loops.uvloop,
         workers=server.workers,
         websockets=False,

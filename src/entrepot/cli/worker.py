@@ -8,13 +8,12 @@ import msgspec
 from entrepot import units
 from entrepot.assembly import is_loopback, now, running
 from entrepot.config import Config
-from entrepot.web import Site, create_app
+from entrepot.web import RsgiSite, Site
 from entrepot.web.access_log import to_stdout
-from entrepot.web.hot import AsgiApp
 from entrepot.web.proxies import Proxies
 
 
-def load(encoded: bytes) -> AsgiApp:
+def load(encoded: bytes) -> RsgiSite:
     """The app for a configuration in JSON."""
     config = msgspec.json.decode(encoded, type=Config)
     server = config.server
@@ -39,4 +38,4 @@ def load(encoded: bytes) -> AsgiApp:
                 max_age=int(units.seconds(server.max_age)),
             )
 
-    return create_app(opening, to_stdout(server.log))
+    return RsgiSite(opening, to_stdout(server.log))

@@ -60,8 +60,13 @@ class Hosted:
         return (await self._record(name)).page(self.name)
 
     async def revision(self, name: ProjectName | None) -> Revision:
-        etag = await (self._names.etag() if name is None else self._records.etag(record_key(self.name, name)))
-        return Revision(etag) if etag is not None else absent()
+        if name is None:
+            etag = await self._names.etag()
+            return Revision(etag) if etag is not None else absent()
+        try:
+            return Revision((await self._store.stat(record_key(self.name, name))).etag)
+        except NotFound:
+            return absent()
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:  # noqa: ARG002
         return await self._store.read(self._blob(file), span)

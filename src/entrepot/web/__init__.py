@@ -1,6 +1,6 @@
-"""HTTP: the ASGI app, the hot path, pages, files, uploads."""
+"""HTTP: the fronts, the hot path, pages, files, uploads."""
 
-from entrepot.web.app import create_app
+from entrepot.web.app import AsgiSite, RsgiSite
 from entrepot.web.site import Site
 
-__all__ = ["Site", "create_app"]
+__all__ = ["AsgiSite", "RsgiSite", "Site"]

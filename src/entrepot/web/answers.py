@@ -10,14 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from entrepot.index import Mounted, OnDisk, Revision
 from entrepot.model import ProjectName
-from entrepot.web.cache import Ready, ReadyCache, Variant
-from entrepot.web.hot import is_unchanged
+from entrepot.web.asgi import send_answer
+from entrepot.web.cache import Headers, Ready, ReadyCache, Variant
 from entrepot.web.site import Site
-
-Headers = list[tuple[bytes, bytes]]
+from entrepot.web.warm import Answer, is_unchanged
 
 # Pages need no script, no frame and no form; a README's text must not become one (PyPI sends the same).
-_CSP = b"sandbox allow-top-navigation; default-src 'none'"
+_CSP = "sandbox allow-top-navigation; default-src 'none'"
 _SMALLEST_WORTH_COMPRESSING = 600  # bytes; below, gzip's own header eats most of the gain
 _IN_A_THREAD = 64 << 10  # bytes; compressing less takes under a millisecond
 
@@ -29,9 +28,9 @@ async def page(
     revision: Revision,
     *,
     body: bytes,
-    content_type: bytes,
+    content_type: str,
     coding: str,
-    vary: bytes,
+    vary: str,
     valid_until: datetime | None,
 ) -> Ready:
     """A page in one format and one coding, with a strong ETag of its own (RFC 9110 §8.8.3)."""
@@ -39,18 +38,18 @@ async def page(
     coding = coding if len(body) >= _SMALLEST_WORTH_COMPRESSING else ""
     if coding == "gzip":
         body = await asyncio.to_thread(_gzip, body) if len(body) > _IN_A_THREAD else _gzip(body)
-    etag = f'"{digest}{"-" + coding if coding else ""}"'.encode()
-    both: Headers = [(b"etag", etag), (b"vary", vary)]
+    etag = f'"{digest}{"-" + coding if coding else ""}"'
+    both: Headers = [("etag", etag), ("vary", vary)]
     headers: Headers = [
-        (b"content-type", content_type),
-        (b"content-length", str(len(body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
+        ("content-type", content_type),
+        ("content-length", str(len(body))),
+        ("x-content-type-options", "nosniff"),
         *both,
     ]
-    if content_type.startswith(b"text/html") or b"+html" in content_type:
-        headers.append((b"content-security-policy", _CSP))
+    if content_type.startswith("text/html") or "+html" in content_type:
+        headers.append(("content-security-policy", _CSP))
     if coding:
-        headers.append((b"content-encoding", coding.encode()))
+        headers.append(("content-encoding", coding))
     public, private = _freshness(site.max_age, guarded=bool(mounted.guarded))
     return _ready(
         mounted, name, revision, etag=etag, headers=headers, both=both, cache=(public, private), body=body,
@@ -59,27 +58,23 @@ async def page(
 
 
 def file(
-    mounted: Mounted, name: ProjectName, revision: Revision, *, headers: Headers, etag: bytes, size: int,
+    mounted: Mounted, name: ProjectName, revision: Revision, *, headers: Headers, etag: str, size: int,
     kept: OnDisk | None, body: bytes = b"", valid_until: datetime | None = None,
 ) -> Ready:  # fmt: skip
     """A file's answer: its bytes never change, so clients may keep it for ever."""
-    cache = b"max-age=365000000, immutable"
-    public = b"public, " + cache if not mounted.guarded else b"private, " + cache
-    both: Headers = [(b"etag", etag)] if etag else []
+    cache = "max-age=365000000, immutable"
+    public = "public, " + cache if not mounted.guarded else "private, " + cache
+    both: Headers = [("etag", etag)] if etag else []
     return _ready(
         mounted, name, revision, etag=etag, headers=[*headers, *both], both=both,
-        cache=(public, b"private, " + cache), body=body, size=size, valid_until=valid_until, kept=kept,
+        cache=(public, "private, " + cache), body=body, size=size, valid_until=valid_until, kept=kept,
     )  # fmt: skip
 
 
 def _ready(
-    mounted: Mounted, name: ProjectName | None, revision: Revision, *, etag: bytes, headers: Headers, both: Headers,
-    cache: tuple[bytes, bytes], body: bytes, size: int, valid_until: datetime | None, kept: OnDisk | None = None,
+    mounted: Mounted, name: ProjectName | None, revision: Revision, *, etag: str, headers: Headers, both: Headers,
+    cache: tuple[str, str], body: bytes, size: int, valid_until: datetime | None, kept: OnDisk | None = None,
 ) -> Ready:  # fmt: skip
-    def start(status: int, fields: Headers, control: bytes) -> dict[str, object]:
-        all_fields = [*fields, (b"cache-control", control)]
-        return {"type": "http.response.start", "status": status, "headers": all_fields}
-
     public, private = cache
     return Ready(
         index=mounted.index,
@@ -88,22 +83,22 @@ def _ready(
         valid_until=valid_until.timestamp() if valid_until is not None else None,
         guarded=mounted.guarded,
         etag=etag,
-        start=start(200, headers, public),
-        start_private=start(200, headers, private),
-        unchanged=start(304, both, public),
-        unchanged_private=start(304, both, private),
-        body={"type": "http.response.body", "body": body},
+        public=[*headers, ("cache-control", public)],
+        private=[*headers, ("cache-control", private)],
+        unchanged=[*both, ("cache-control", public)],
+        unchanged_private=[*both, ("cache-control", private)],
+        body=body,
         size=size,
         file=kept,
     )
 
 
-def _freshness(max_age: int, *, guarded: bool) -> tuple[bytes, bytes]:
+def _freshness(max_age: int, *, guarded: bool) -> tuple[str, str]:
     """Cache-Control without and with credentials. "no-cache" still lets a client keep it and ask with its ETag."""
     if max_age:
-        public, private = b"public, max-age=%d" % max_age, b"private, max-age=%d" % max_age
+        public, private = f"public, max-age={max_age}", f"private, max-age={max_age}"
     else:
-        public, private = b"no-cache", b"private, no-cache"
+        public, private = "no-cache", "private, no-cache"
     return (private if guarded else public), private
 
 
@@ -118,7 +113,7 @@ class Kept:
 
     def __init__(self, ready: Ready, request: Request, cache: ReadyCache, variant: Variant) -> None:
         if not request.url.query:
-            cache.put(request.scope["raw_path"], variant, ready)
+            cache.put(cache_path(request), variant, ready)
         self._ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -126,9 +121,15 @@ class Kept:
         headers = dict(scope["headers"])
         private = b"authorization" in headers
         wanted = headers.get(b"if-none-match")
-        if wanted is not None and is_unchanged(wanted, ready.etag):
-            await send(ready.unchanged_private if private else ready.unchanged)
-            await send({"type": "http.response.body", "body": b""})
-            return
-        await send(ready.start_private if private else ready.start)
-        await send(ready.body if scope["method"] == "GET" else {"type": "http.response.body", "body": b""})
+        if wanted is not None and is_unchanged(wanted.decode("latin-1"), ready.etag):
+            answer = Answer(304, ready.unchanged_private if private else ready.unchanged)
+        else:
+            body = ready.body if scope["method"] == "GET" else b""
+            answer = Answer(200, ready.private if private else ready.public, body)
+        await send_answer(send, answer)
+
+
+def cache_path(request: Request) -> str:
+    """The path that the client asked for, with the deployment's sub-path: what the hot path looks up."""
+    path: str = request.scope["client_path"]
+    return path

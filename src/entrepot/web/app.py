@@ -1,8 +1,8 @@
 """The whole app: routes in one table, errors in one table, the hot path in front."""
 
-import contextlib
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,58 +12,86 @@ from starlette.routing import Route
 
 from entrepot import __version__
 from entrepot.errors import Conflict, Denied, Invalid, NotFound, Unavailable
-from entrepot.web import problems
+from entrepot.web import asgi, problems, rsgi
 from entrepot.web.access_log import AccessLog
 from entrepot.web.cache import ReadyCache
 from entrepot.web.files import Files
-from entrepot.web.hot import AsgiApp, Hot
 from entrepot.web.pages import Pages, base_url, redirect
 from entrepot.web.problems import Unauthorised
 from entrepot.web.site import Site
 from entrepot.web.upload import Uploads
+from entrepot.web.warm import Warm
 
 Opening = Callable[[], AbstractAsyncContextManager[Site]]
 
 
-def create_app(opening: Opening, log: AccessLog | None = None) -> AsgiApp:
-    """A plain ASGI app. `opening` gives the site and owns whatever must be closed when the app stops."""
-    return _Late(opening, log)
+class AsgiSite:
+    """A plain ASGI app. `opening` gives the site, and owns what must be closed when the server stops."""
 
-
-class _Late:
-    """The app of a site that exists only once the server's event loop runs: built on `lifespan.startup`."""
-
-    def __init__(self, opening: Opening, log: AccessLog | None) -> None:
+    def __init__(self, opening: Opening, log: AccessLog | None = None) -> None:
         self._opening = opening
         self._log = log
-        self._hot: AsgiApp | None = None
+        self._front: asgi.Front | None = None
         self._lifespan = Starlette(lifespan=self._running)
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        if self._hot is not None and scope["type"] == "http":
-            await self._hot(scope, receive, send)
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if self._front is not None and scope["type"] == "http":
+            await self._front(scope, receive, send)
         else:
             await self._lifespan(scope, receive, send)
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def _running(self, _: Starlette) -> AsyncIterator[None]:
-        async with self._opening() as site:
-            if self._log is not None:
-                self._log.start()
-            self._hot = assembled(site, self._log)
-            try:
-                yield
-            finally:
-                self._hot = None
-                if self._log is not None:
-                    self._log.stop()
+        async with self._opening() as site, _logging(self._log):
+            self._front = asgi.Front(*_assembled(site, self._log))
+            yield
+            self._front = None
 
 
-def assembled(site: Site, log: AccessLog | None) -> AsgiApp:
-    """The routes of one site behind its hot path."""
+class RsgiSite:
+    """The same for Granian's own protocol."""
+
+    def __init__(self, opening: Opening, log: AccessLog | None = None) -> None:
+        self._opening = opening
+        self._log = log
+        self._running = AsyncExitStack()
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(self._start())
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(self._running.aclose())
+
+    async def __rsgi__(self, scope: rsgi.RsgiScope, proto: rsgi.RsgiProtocol) -> None:
+        await self._front(scope, proto)
+
+    async def _start(self) -> None:
+        site = await self._running.enter_async_context(self._opening())
+        await self._running.enter_async_context(_logging(self._log))
+        self._front = rsgi.Front(*_assembled(site, self._log))
+
+
+@asynccontextmanager
+async def _logging(log: AccessLog | None) -> AsyncIterator[None]:
+    if log is None:
+        yield
+        return
+    log.start()
+    try:
+        yield
+    finally:
+        log.stop()
+
+
+def _assembled(site: Site, log: AccessLog | None) -> tuple[Warm, Starlette]:
+    """The hot path of one site, and the app behind it."""
     cache = ReadyCache(site.page_cache)
-    pages, files, uploads, about = Pages(site, cache), Files(site, cache), Uploads(site), About(site)
+    return Warm(site, cache, log), behind(site, cache)
 
+
+def behind(site: Site, cache: ReadyCache) -> Starlette:
+    """Every route and every error in one table each."""
+    pages, files, uploads, about = Pages(site, cache), Files(site, cache), Uploads(site), About(site)
     routes = [
         Route("/", about.front, methods=["GET"]),
         Route("/health", about.health, methods=["GET"]),
@@ -93,8 +121,8 @@ def assembled(site: Site, log: AccessLog | None) -> AsgiApp:
             Exception: problems.on_bug,
         },
     )
-    app.router.redirect_slashes = False  # it would answer 307 and with our own idea of the host
-    return Hot(app, site, cache, log)
+    app.router.redirect_slashes = False  # it would answer 307 and with its own idea of the host
+    return app
 
 
 class About:

@@ -1,7 +1,6 @@
 """Ready answers: what the hot path sends without asking anybody but the index for its revision."""
 
 from collections import OrderedDict
-from typing import Any
 
 from msgspec import Struct
 
@@ -9,15 +8,15 @@ from entrepot.index import Index, OnDisk, Revision
 from entrepot.model import ProjectName
 from entrepot.wire.negotiate import Format
 
-# A page's variant: format and content coding ("" for none). None: the path has one form only.
-Variant = tuple[Format, str] | str | None
-Message = dict[str, Any]
+# Of a path with several forms the one meant: see `variant`. None: the path has one form only.
+Variant = str | None
+Headers = list[tuple[str, str]]
 
 
 class Ready(Struct, frozen=True, kw_only=True):
-    """One answer, with its ASGI messages made beforehand. It holds while `index` says `revision` for `name`.
+    """One answer, with its headers made beforehand. It holds while `index` says `revision` for `name`.
 
-    `file` is set for one that is sent by path; then `body` is empty.
+    `file` is set for one that is sent by path; then `body` is empty. `size` is in bytes.
     """
 
     index: Index
@@ -25,19 +24,24 @@ class Ready(Struct, frozen=True, kw_only=True):
     revision: Revision
     valid_until: float | None  # seconds since 1970
     guarded: tuple[str, ...]
-    etag: bytes
-    start: Message  # 200, for everybody
-    start_private: Message  # 200, when credentials were sent
-    unchanged: Message  # 304
-    unchanged_private: Message
-    body: Message
-    size: int  # of the body in bytes
+    etag: str
+    public: Headers  # of a 200
+    private: Headers  # of a 200 when credentials were sent
+    unchanged: Headers  # of a 304
+    unchanged_private: Headers
+    body: bytes
+    size: int
     file: OnDisk | None = None
 
     @property
     def weight(self) -> int:
         """What keeping it costs, in bytes: the body, and about this much for headers and bookkeeping."""
-        return len(self.body.get("body", b"")) + 2048
+        return len(self.body) + 2048
+
+
+def variant(format_: Format | None, coding: str) -> str:
+    """A simple page has a form for each format and content coding ("" for none), other pages for each coding."""
+    return f"{format_.name if format_ is not None else ''}+{coding}"
 
 
 class ReadyCache:
@@ -46,16 +50,16 @@ class ReadyCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._weight = 0
-        self._held: OrderedDict[tuple[bytes, Variant], Ready] = OrderedDict()
+        self._held: OrderedDict[tuple[str, Variant], Ready] = OrderedDict()
 
-    def get(self, path: bytes, variant: Variant) -> Ready | None:
-        key = (path, variant)
+    def get(self, key: tuple[str, Variant]) -> Ready | None:
+        """The answer for a request's path and a variant of it."""
         ready = self._held.get(key)
         if ready is not None:
             self._held.move_to_end(key)
         return ready
 
-    def put(self, path: bytes, variant: Variant, ready: Ready) -> None:
+    def put(self, path: str, variant: Variant, ready: Ready) -> None:
         self.drop(path, variant)
         self._held[path, variant] = ready
         self._weight += ready.weight
@@ -63,7 +67,7 @@ class ReadyCache:
             _, oldest = self._held.popitem(last=False)
             self._weight -= oldest.weight
 
-    def drop(self, path: bytes, variant: Variant) -> None:
+    def drop(self, path: str, variant: Variant) -> None:
         before = self._held.pop((path, variant), None)
         if before is not None:
             self._weight -= before.weight

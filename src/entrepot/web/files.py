@@ -18,11 +18,12 @@ from entrepot.stores import failures
 from entrepot.stores.documents import gathered
 from entrepot.stores.pieces import Pieces
 from entrepot.web import answers
-from entrepot.web.answers import Headers, Kept
-from entrepot.web.cache import Ready, ReadyCache
-from entrepot.web.hot import is_unchanged
+from entrepot.web.answers import Kept, cache_path
+from entrepot.web.asgi import can_send_paths, encoded, send_answer
+from entrepot.web.cache import Headers, Ready, ReadyCache
 from entrepot.web.pages import identified, moved, named
 from entrepot.web.site import Site, check_read
+from entrepot.web.warm import Answer, is_unchanged
 from entrepot.wire import ranges
 
 _METADATA = ".metadata"
@@ -31,47 +32,49 @@ _METADATA = ".metadata"
 class Sent:
     """A file as a Starlette response: whole or a range of it, by path or by pieces."""
 
-    def __init__(self, ready: Ready, content: Content, size: int | None, part: range | None, *, sendable: bool) -> None:
+    def __init__(self, ready: Ready, content: Content, size: int | None, part: range | None) -> None:
         self._ready = ready
         self._content = content
         self._size = size
         self._part = part
-        self._sendable = sendable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        answer = self._answer(scope)
+        content = self._content
+        if answer.status == 304 or scope["method"] == "HEAD":
+            if isinstance(content, Stream):
+                await _close(content.body)
+            await send_answer(send, answer)
+            return
+        match content:
+            case OnDisk() if answer.status == 200 and can_send_paths(scope):
+                await send_answer(send, Answer(200, answer.headers, file=content))
+            case OnDisk(path=path, size=size):
+                await _send_pieces(send, answer, await _pieces_of(path, self._part or range(size)))
+            case Stream(body=body):
+                await _send_pieces(send, answer, body)
+            case Elsewhere():
+                raise AssertionError("redirects are answered before")
+            case _:
+                assert_never(content)
+
+    def _answer(self, scope: Scope) -> Answer:
+        """Status and headers: 304, 206 or 200."""
         ready = self._ready
         headers = dict(scope["headers"])
         private = b"authorization" in headers
         wanted = headers.get(b"if-none-match")
-        if wanted is not None and is_unchanged(wanted, ready.etag):
-            await self._end(send, ready.unchanged_private if private else ready.unchanged)
-            return
-        start = ready.start_private if private else ready.start
-        if self._part is not None and self._size is not None:
-            start = _partial(start, self._part, self._size)
-        if scope["method"] == "HEAD":
-            await self._end(send, start)
-            return
-        match self._content:
-            case OnDisk(path=path) if self._sendable and self._part is None:
-                await send(start)
-                await send({"type": "http.response.pathsend", "path": str(path)})
-            case OnDisk(path=path, size=size):
-                await _send_pieces(send, start, await _pieces_of(path, self._part or range(size)))
-            case Stream(body=body):
-                await _send_pieces(send, start, body)
-            case Elsewhere():
-                raise AssertionError("redirects are answered before")
-            case _:
-                assert_never(self._content)
-
-    async def _end(self, send: Send, start: object) -> None:
-        if isinstance(self._content, Stream):
-            close = getattr(self._content.body, "aclose", None)
-            if close is not None:
-                await close()
-        await send(start)  # type: ignore[arg-type]
-        await send({"type": "http.response.body", "body": b""})
+        if wanted is not None and is_unchanged(wanted.decode("latin-1"), ready.etag):
+            return Answer(304, ready.unchanged_private if private else ready.unchanged)
+        fields = ready.private if private else ready.public
+        if self._part is None or self._size is None:
+            return Answer(200, fields)
+        fields = [pair for pair in fields if pair[0] != "content-length"]
+        fields += [
+            ("content-length", str(len(self._part))),
+            ("content-range", ranges.content_range(self._part, self._size)),
+        ]
+        return Answer(206, fields)
 
 
 class Files(Struct, frozen=True):
@@ -102,8 +105,8 @@ class Files(Struct, frozen=True):
         content = await self.site.catalog.sources[file.origin].open_metadata(page.name, file)
         body = await gathered(content)
         digest = file.core_metadata["sha256"] if isinstance(file.core_metadata, dict) else ""
-        etag = f'"{digest}"'.encode() if digest else b""
-        headers = _headers(b"text/plain; charset=utf-8", len(body))
+        etag = f'"{digest}"' if digest else ""
+        headers = _metadata_headers(len(body))
         ready = answers.file(
             mounted, page.name, revision, headers=headers, etag=etag, size=len(body), kept=None, body=body,
             valid_until=page.valid_until,
@@ -123,15 +126,14 @@ class Files(Struct, frozen=True):
         span = Span(wanted.start, wanted.stop) if wanted is not None else None
         content = await source.open(page.name, file, span)
         ready = answers.file(
-            mounted, page.name, revision, headers=_file_headers(file), etag=etag.encode(),
+            mounted, page.name, revision, headers=_file_headers(file), etag=etag,
             size=file.size or 0, kept=_kept(content, span), valid_until=page.valid_until,
         )  # fmt: skip
-        sendable = "http.response.pathsend" in request.scope.get("extensions", {})
-        if ready.file is not None and sendable and not request.url.query:
-            self.cache.put(request.scope["raw_path"], None, ready)
         if isinstance(content, Elsewhere):
             return RedirectResponse(content.url, 302, headers={"Cache-Control": "no-store"})
-        return Sent(ready, content, file.size, wanted, sendable=sendable)
+        if ready.file is not None and not request.url.query:
+            self.cache.put(cache_path(request), None, ready)
+        return Sent(ready, content, file.size, wanted)
 
 
 def _range(request: Request, file: File, etag: str) -> range | ranges.Unsatisfiable | None:
@@ -142,23 +144,23 @@ def _range(request: Request, file: File, etag: str) -> range | ranges.Unsatisfia
     return ranges.parse(request.headers.get("range"), file.size)
 
 
-def _headers(content_type: bytes, size: int) -> Headers:
+def _metadata_headers(size: int) -> Headers:
     return [
-        (b"content-type", content_type),
-        (b"content-length", str(size).encode()),
-        (b"x-content-type-options", b"nosniff"),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", str(size)),
+        ("x-content-type-options", "nosniff"),
     ]
 
 
 def _file_headers(file: File) -> Headers:
     disposition = f'attachment; filename="{quote(file.filename, safe="+!~")}"'
-    headers: Headers = [
-        (b"content-type", b"application/octet-stream"),
-        (b"content-disposition", disposition.encode()),
-        (b"x-content-type-options", b"nosniff"),
+    headers = [
+        ("content-type", "application/octet-stream"),
+        ("content-disposition", disposition),
+        ("x-content-type-options", "nosniff"),
     ]
     if file.size is not None:
-        headers += [(b"content-length", str(file.size).encode()), (b"accept-ranges", b"bytes")]
+        headers += [("content-length", str(file.size)), ("accept-ranges", "bytes")]
     return headers
 
 
@@ -166,18 +168,22 @@ def _kept(content: Content, span: Span | None) -> OnDisk | None:
     return content if isinstance(content, OnDisk) and span is None else None
 
 
-def _partial(start: dict[str, object], part: range, size: int) -> dict[str, object]:
-    fields = [pair for pair in start["headers"] if pair[0] != b"content-length"]  # type: ignore[attr-defined]
-    fields.append((b"content-length", str(len(part)).encode()))
-    fields.append((b"content-range", ranges.content_range(part, size).encode()))
-    return {**start, "status": 206, "headers": fields}
-
-
-async def _send_pieces(send: Send, start: object, body: AsyncIterator[bytes]) -> None:
-    await send(start)  # type: ignore[arg-type]
-    async for piece in body:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
+async def _send_pieces(send: Send, answer: Answer, body: AsyncIterator[bytes]) -> None:
+    """Headers, then the pieces as they come. A failure in between cuts the connection: the length is announced."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded(answer.headers)})
+    try:
+        async for piece in body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    finally:
+        await _close(body)
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _close(body: AsyncIterator[bytes]) -> None:
+    """Let go of what the stream holds now, not when the garbage collector comes by."""
+    close = getattr(body, "aclose", None)
+    if close is not None:
+        await close()
 
 
 async def _pieces_of(path: Path, part: range) -> Pieces:

@@ -15,14 +15,14 @@ from entrepot.model import Project, ProjectName, is_valid_name, normalise
 from entrepot.stores.documents import gathered
 from entrepot.web import answers, problems
 from entrepot.web.answers import Kept
-from entrepot.web.cache import ReadyCache
+from entrepot.web.cache import ReadyCache, variant
 from entrepot.web.site import Site, check_read
 from entrepot.wire import filenames, legacy_json, metadata, negotiate, simple_html, simple_json
 from entrepot.wire.metadata import CoreMetadata
 from entrepot.wire.negotiate import Format
 
-_VARY_PAGE = b"Accept, Accept-Encoding"
-_VARY_JSON = b"Accept-Encoding"
+_VARY_PAGE = "Accept, Accept-Encoding"
+_VARY_JSON = "Accept-Encoding"
 _OFFERED = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html, text/html"
 
 
@@ -49,10 +49,10 @@ class Pages(Struct, frozen=True):
         render = simple_json.render if format_ is Format.JSON else simple_html.render
         coding = coding_for(request)
         ready = await answers.page(
-            self.site, mounted, name, revision, body=render(page, prefix=prefix), content_type=format_.content_type,
-            coding=coding, vary=_VARY_PAGE, valid_until=page.valid_until,
+            self.site, mounted, name, revision, body=render(page, prefix=prefix), coding=coding, vary=_VARY_PAGE,
+            content_type=format_.content_type.decode(), valid_until=page.valid_until,
         )  # fmt: skip
-        return Kept(ready, request, self.cache, (format_, coding))
+        return Kept(ready, request, self.cache, variant(format_, coding))
 
     async def projects(self, request: Request) -> Response | Kept:
         """`GET /{index}/simple/`"""
@@ -69,11 +69,11 @@ class Pages(Struct, frozen=True):
         coding = coding_for(request)
         ready = await answers.page(
             self.site, mounted, None, revision, body=render(readable(names, mounted, caller)),
-            content_type=format_.content_type, coding=coding, vary=_VARY_PAGE, valid_until=None,
+            content_type=format_.content_type.decode(), coding=coding, vary=_VARY_PAGE, valid_until=None,
         )  # fmt: skip
         # What a token may see of a guarded index is its own business, so only open lists are kept.
         kept = self.cache if not mounted.guarded else ReadyCache(0)
-        return Kept(ready, request, kept, (format_, coding))
+        return Kept(ready, request, kept, variant(format_, coding))
 
     async def legacy(self, request: Request) -> Response | Kept:
         """`GET /{index}/pypi/{name}/json` and `…/{version}/json`, for Renovate, Dependabot and others."""
@@ -95,11 +95,11 @@ class Pages(Struct, frozen=True):
             body = legacy_json.render_release(page, version, about, links=links)
         coding = coding_for(request)
         ready = await answers.page(
-            self.site, mounted, name, revision, body=body, content_type=b"application/json", coding=coding,
+            self.site, mounted, name, revision, body=body, content_type="application/json", coding=coding,
             vary=_VARY_JSON, valid_until=page.valid_until,
         )  # fmt: skip
         # The body holds the host that the client used, so it is not kept under the path alone.
-        return Kept(ready, request, ReadyCache(0), coding)
+        return Kept(ready, request, ReadyCache(0), variant(None, coding))
 
 
 async def identified(site: Site, request: Request) -> Caller:

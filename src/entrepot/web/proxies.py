@@ -29,11 +29,11 @@ class Proxies:
         """Whether a proxy says that it passed this on; anybody may say so, and then gets less, never more."""
         return any(mark in headers for mark in _MARKS)
 
-    def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of the client: the last one that no trusted proxy wrote."""
+    def client(self, peer: str, forwarded_for: str) -> str:
+        """The address of the client: the last hop in X-Forwarded-For that is not itself a trusted proxy."""
         if not self.trusts(peer):
             return peer
-        for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
+        for hop in reversed(forwarded_for.split(",")):
             address = hop.strip()
             if address and not self.trusts(address):
                 return address

@@ -42,13 +42,14 @@ class Site(Struct, frozen=True, kw_only=True):
 
     async def caller(self, request: Request) -> Caller:
         """Who sends the request. Raises `Unauthorised` for credentials that are wrong."""
-        return await self.holder(request.headers.get("authorization", "").encode("latin-1"))
+        return await self.holder(request.headers.get("authorization"))
 
-    async def holder(self, authorization: bytes) -> Caller:
+    async def holder(self, authorization: str | None) -> Caller:
+        """Who holds these credentials; nobody if there are none. Raises `Unauthorised` if they are wrong."""
         if not authorization:
             return ANONYMOUS
         try:
-            return await self.tokens.caller(authorization, now=self.clock())
+            return await self.tokens.caller(authorization.encode("latin-1", "replace"), now=self.clock())
         except Denied as error:
             raise Unauthorised(str(error)) from error
 

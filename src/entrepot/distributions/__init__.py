@@ -1,0 +1,62 @@
+"""Distribution files, opened and judged: what their metadata is, and what is wrong with them.
+
+Everything here is synchronous and reads a local file in bounded memory; run it in a thread. Hostile
+bytes lead to `Invalid`, never to another exception.
+"""
+
+from pathlib import Path
+
+from entrepot.distributions import sdists, wheels
+from entrepot.distributions.findings import Findings
+from entrepot.distributions.inspection import Inspection
+from entrepot.distributions.limits import DEFAULT, Limits
+from entrepot.errors import Invalid, collected
+from entrepot.wire import filenames
+
+__all__ = ["DEFAULT", "Inspection", "Limits", "inspect", "read_metadata"]
+
+
+def inspect(path: Path, filename: str, *, limits: Limits = DEFAULT, thorough: bool = True) -> Inspection:
+    """Everything that is wrong with the file at `path`, which is called `filename`, and its metadata.
+
+    `thorough` unpacks every member of a wheel to compare it with RECORD; without it, a wheel costs its
+    headers and metadata only. Raises `Invalid`, with all problems found so far, where no metadata can be
+    read or a limit is passed; `OSError` if the file cannot be opened.
+    """
+    distribution = filenames.parse(filename)
+    findings = Findings()
+    try:
+        filenames.check(filename, kind=distribution.kind)
+    except Invalid as problem:
+        findings.add_form((problem,))
+    try:
+        if distribution.kind == "bdist_wheel":
+            return wheels.inspect(path, distribution, findings, limits, thorough=thorough)
+        if filename.endswith(".zip"):
+            return sdists.inspect_zip(path, distribution, findings, limits)
+        top = filename.removesuffix(".tar.gz")
+        return sdists.inspect(path, distribution, findings, limits, top=top)
+    except Invalid as problem:
+        earlier = [*findings.safety, *findings.form]
+        if not earlier:
+            raise
+        raise collected([*earlier, problem], filename) or problem from problem
+
+
+def read_metadata(path: Path, filename: str, *, limits: Limits = DEFAULT) -> bytes:
+    """The exact bytes of METADATA or PKG-INFO, for files that were published under older rules.
+
+    Only safety is judged, and of an sdist only what stands in front of PKG-INFO. Raises `Invalid`;
+    `OSError` if the file cannot be opened.
+    """
+    distribution = filenames.parse(filename)
+    findings = Findings()
+    if distribution.kind == "bdist_wheel":
+        data = wheels.read_metadata(path, distribution, findings, limits)
+    elif filename.endswith(".zip"):
+        data = sdists.read_zip_metadata(path, findings, limits)
+    else:
+        data = sdists.read_metadata(path, findings, limits)
+    if problem := collected([*findings.safety], filename):
+        raise problem
+    return data

@@ -1,0 +1,175 @@
+"""Source distributions: one folder in a .tar.gz, with PKG-INFO and something to build from (PEP 625)."""
+
+from pathlib import Path
+from typing import Final
+
+from entrepot.distributions import agreement, zips
+from entrepot.distributions.findings import Findings, is_plain, path_fault, shown
+from entrepot.distributions.inflate import Gunzipped
+from entrepot.distributions.inspection import Inspection
+from entrepot.distributions.limits import Limits
+from entrepot.distributions.tars import REFUSED, Member, Tar
+from entrepot.errors import Invalid
+from entrepot.wire.filenames import Distribution
+
+_PKG_INFO: Final = "PKG-INFO"
+
+
+class _Tree:
+    """What the names of an sdist's members say together, gathered in one pass over them."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.names: set[str] = set()
+        self.folders: set[str] = set()  # every folder above a member
+        self.tops: set[str] = set()
+        self.symlinks: set[str] = set()
+        self._findings = findings
+
+    def add(self, member: Member) -> None:
+        name = _bare(member.name)
+        if not is_plain(member.name):
+            self._findings.malformed(f'{REFUSED}a folder in the name is empty or "."', at=shown(member.name))
+        if not name and member.kind == "folder":
+            return
+        if fault := path_fault(name):
+            self._unsafe(f"the name {fault}", name)
+        if member.kind == "special":
+            self._unsafe("a member is a device or a pipe", name)
+        elif member.kind in {"symlink", "hardlink"}:
+            self._check_link(name, member)
+        if name in self.names and member.kind != "folder":
+            self._findings.malformed(f"{REFUSED}two members have this name", at=shown(name))
+        self._place(name, member)
+
+    def _place(self, name: str, member: Member) -> None:
+        top, _, _ = name.partition("/")
+        self.tops.add(top)
+        self.names.add(name)
+        if member.kind == "symlink":
+            self.symlinks.add(name)
+        folder = name.rpartition("/")[0]
+        while folder and folder not in self.folders:
+            self.folders.add(folder)
+            folder = folder.rpartition("/")[0]
+
+    def _check_link(self, name: str, member: Member) -> None:
+        """A link must name something in the same top folder, with ".." only in front: names may be links."""
+        target = member.target
+        if member.kind == "symlink":
+            up = 0
+            while target == ".." or target.startswith("../"):
+                target, up = target[3:], up + 1
+            # At least the top folder must remain above the target.
+            inside = up < name.count("/")
+        else:
+            inside = _bare(target).partition("/")[0] == name.partition("/")[0]
+        if not inside or (target and path_fault(target)):
+            self._unsafe(f"the link to {shown(member.target)} leaves the archive's folder", name)
+
+    def check_links(self) -> None:
+        """Nothing may lie below a symbolic link, which could lead it elsewhere while it is unpacked."""
+        for name in sorted(self.symlinks & (self.folders | self.tops)):
+            self._unsafe("members lie below this symbolic link", name)
+
+    def _unsafe(self, message: str, name: str) -> None:
+        self._findings.unsafe(REFUSED + message, at=shown(name) or "content")
+
+
+def inspect(path: Path, distribution: Distribution, findings: Findings, limits: Limits, *, top: str) -> Inspection:
+    """Everything about an sdist whose one folder should be `top`. Raises `Invalid` if it has no PKG-INFO."""
+    refuse_zip(path)
+    tree = _Tree(findings)
+    with Gunzipped(path, limits) as stream:
+        data = _walk(Tar(stream, findings), tree, limits)
+        if stream.has_trailing_data:
+            findings.malformed("there is data behind the gzip stream")
+    tree.check_links()
+    if data is None:
+        raise Invalid("the file is missing", at=f"{top}/{_PKG_INFO}", hint="build the sdist with a build backend")
+    metadata = agreement.judged(data, distribution, findings, at=_PKG_INFO)
+    _check_tree(tree, top, findings)
+    for licence in agreement.missing_licences(metadata, top, frozenset(tree.names)):
+        findings.malformed("the file is missing", at=shown(f"{top}/{licence}"))
+    return Inspection(
+        distribution=distribution,
+        metadata=metadata,
+        pkg_info=data,
+        safety=tuple(findings.safety),
+        form=tuple(findings.form),
+    )
+
+
+def _walk(tar: Tar, tree: _Tree, limits: Limits) -> bytes | None:
+    """Look at every member; returns the PKG-INFO of the top folder, if there is one."""
+    found: bytes | None = None
+    for member in tar.members():
+        tree.add(member)
+        if is_pkg_info(member) and found is None:
+            found = tar.contents(member, limits.metadata)
+    return found
+
+
+def _bare(name: str) -> str:
+    """`tar c ./demo-1.0` and `tar c .` write names that begin with "./"."""
+    return "" if name in {".", "./"} else name.removesuffix("/").removeprefix("./")
+
+
+def is_pkg_info(member: Member) -> bool:
+    top, slash, rest = _bare(member.name).partition("/")
+    return member.kind == "file" and bool(top and slash) and rest == _PKG_INFO
+
+
+def _check_tree(tree: _Tree, top: str, findings: Findings) -> None:
+    if tree.tops != {top}:
+        tops = ", ".join(sorted(tree.tops)[:5])
+        findings.malformed(f"the folders at the top are not just {top}/", at=shown(tops), hint="see PEP 625")
+    if not {f"{top}/pyproject.toml", f"{top}/setup.py"} & tree.names:
+        findings.malformed("there is neither pyproject.toml nor setup.py", at=f"{top}/", hint="see PEP 517")
+
+
+def refuse_zip(path: Path) -> None:
+    """A .tar.gz that is a ZIP archive: by mistake at its beginning, or on purpose at its end."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == b"PK\x03\x04":
+        raise Invalid("the file is a ZIP archive, not a .tar.gz", at="content", hint="build the sdist as .tar.gz")
+    if head[:2] != b"\x1f\x8b":
+        raise Invalid("the file is no gzip file", at="content", hint="build the sdist as .tar.gz")
+    if zips.is_zip(path):
+        raise Invalid("the file is a ZIP archive as well as a .tar.gz", at="content")
+
+
+def read_metadata(path: Path, findings: Findings, limits: Limits) -> bytes:
+    """The bytes of PKG-INFO. Reads no further than that; safety problems up to there are noted."""
+    refuse_zip(path)
+    tree = _Tree(findings)
+    with Gunzipped(path, limits) as stream:
+        tar = Tar(stream, findings)
+        for member in tar.members():
+            tree.add(member)
+            if is_pkg_info(member):
+                tree.check_links()
+                return tar.contents(member, limits.metadata)
+    raise Invalid("the file is missing", at=_PKG_INFO)
+
+
+def inspect_zip(path: Path, distribution: Distribution, findings: Findings, limits: Limits) -> Inspection:
+    """A .zip sdist, as they were made before PEP 625: its names, and the metadata in it."""
+    data = read_zip_metadata(path, findings, limits)
+    metadata = agreement.judged(data, distribution, findings, at=_PKG_INFO)
+    return Inspection(
+        distribution=distribution,
+        metadata=metadata,
+        pkg_info=data,
+        safety=tuple(findings.safety),
+        form=tuple(findings.form),
+    )
+
+
+def read_zip_metadata(path: Path, findings: Findings, limits: Limits) -> bytes:
+    """The bytes of PKG-INFO of a .zip sdist."""
+    with zips.Zip(path, limits, findings) as archive:
+        for name in archive.by_name:
+            if name.count("/") == 1 and name.endswith(f"/{_PKG_INFO}"):
+                return archive.unpack(name, limits.metadata)
+    raise Invalid("the file is missing", at=_PKG_INFO)

@@ -1,0 +1,128 @@
+"""Wheels: a ZIP archive with one .dist-info folder that tells the truth about it (PEP 427)."""
+
+from email.parser import HeaderParser
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Final
+
+from entrepot.distributions import agreement, entry_points, records, tars, zip_layout
+from entrepot.distributions.findings import Findings, shown
+from entrepot.distributions.inspection import Inspection
+from entrepot.distributions.limits import Limits
+from entrepot.distributions.zips import Zip
+from entrepot.errors import Invalid
+from entrepot.model import normalise
+from entrepot.wire.filenames import Distribution
+from entrepot.wire.metadata import parsed_version
+
+_SUFFIX: Final = ".dist-info"
+# gzip, bzip2, xz and zstd: a ZIP reader that starts at the end would not notice.
+_OTHER_MAGIC: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_MOST_TAGS: Final = 1024
+
+_TagSet = frozenset[tuple[str, ...]]
+
+
+def inspect(
+    path: Path, distribution: Distribution, findings: Findings, limits: Limits, *, thorough: bool
+) -> Inspection:
+    """Everything about a wheel. Raises `Invalid` where there is no metadata to speak of."""
+    refuse_polyglot(path)
+    with Zip(path, limits, findings) as archive:
+        zip_layout.check(archive)
+        folder = _dist_info(archive, distribution, findings)
+        _check_folder(folder, distribution, findings)
+        data = _metadata(archive, folder)
+        metadata = agreement.judged(data, distribution, findings, at="METADATA")
+        names = frozenset(archive.by_name)
+        for licence in agreement.missing_licences(metadata, f"{folder}/licenses", names):
+            findings.malformed("the file is missing", at=shown(f"{folder}/licenses/{licence}"))
+        _check_wheel_file(archive, folder, distribution, findings)
+        _check_entry_points(archive, folder, findings)
+        records.check(archive, folder, findings, thorough=thorough)
+    return Inspection(
+        distribution=distribution,
+        metadata=metadata,
+        metadata_bytes=data,
+        safety=tuple(findings.safety),
+        form=tuple(findings.form),
+    )
+
+
+def read_metadata(path: Path, distribution: Distribution, findings: Findings, limits: Limits) -> bytes:
+    """The bytes of METADATA. Raises `Invalid`; safety problems are noted."""
+    refuse_polyglot(path)
+    with Zip(path, limits, findings) as archive:
+        return _metadata(archive, _dist_info(archive, distribution, findings))
+
+
+def refuse_polyglot(path: Path) -> None:
+    """Two readers that take one file for different archives install different things."""
+    with path.open("rb") as file:
+        head = file.read(tars.BLOCK)
+    if head.startswith(_OTHER_MAGIC) or tars.is_header(head):
+        raise Invalid("the file is another archive as well as, or instead of, a ZIP archive", at="content")
+
+
+def _dist_info(archive: Zip, distribution: Distribution, findings: Findings) -> str:
+    """The one .dist-info folder; of several, the one that belongs to the project (as pip does)."""
+    tops = (member.name.partition("/") for member in archive.members)
+    folders = sorted({top for top, slash, _ in tops if slash and top.endswith(_SUFFIX)})
+    if not folders:
+        hint = "is it a wheel?"
+        raise Invalid("there is no .dist-info folder", at=f"*{_SUFFIX}", hint=hint)
+    if len(folders) > 1:
+        findings.malformed(f"there are {len(folders)} .dist-info folders", at=shown(", ".join(folders)))
+    ours = (folder for folder in folders if normalise(folder.partition("-")[0]) == distribution.project)
+    return next(ours, folders[0])
+
+
+def _check_folder(folder: str, distribution: Distribution, findings: Findings) -> None:
+    name, _, version = folder.removesuffix(_SUFFIX).partition("-")
+    if normalise(name) != distribution.project or parsed_version(version) != distribution.version:
+        findings.malformed(
+            f"the folder is not that of {distribution.project} {distribution.version_text} of the filename",
+            at=shown(folder),
+            hint="build the wheel again instead of renaming it",
+        )
+
+
+def _metadata(archive: Zip, folder: str) -> bytes:
+    name = f"{folder}/METADATA"
+    if name not in archive.by_name:
+        raise Invalid("the file is missing", at=shown(name))
+    return archive.unpack(name, archive.limits.metadata)
+
+
+def _check_wheel_file(archive: Zip, folder: str, distribution: Distribution, findings: Findings) -> None:
+    """WHEEL must be of version 1 and say the same tags as the filename (PEP 427, "File contents")."""
+    at = f"{folder}/WHEEL"
+    if at not in archive.by_name:
+        findings.malformed("the file is missing", at=shown(at))
+        return
+    # Headers only: read as mail, a body could nest without end.
+    text = archive.unpack(at, archive.limits.small).decode("utf-8", "replace")
+    headers = HeaderParser().parsestr(text)
+    version = str(headers.get("Wheel-Version", "")).strip()
+    if version.partition(".")[0] != "1":
+        findings.malformed(f"Wheel-Version {shown(version)!r} is not 1.x", at=shown(at))
+    written = [str(tags).strip() for tags in headers.get_all("Tag", [])[:_MOST_TAGS]]
+    if frozenset().union(*map(expanded, written)) != expanded(distribution.tags):
+        findings.malformed(
+            f"its tags ({shown(', '.join(written)) or 'none'}) are not those of the filename",
+            at=shown(at),
+            hint="build the wheel again instead of renaming it, or use `wheel tags`",
+        )
+
+
+def expanded(tags: str) -> _TagSet:
+    """The single tags of a compressed set such as py2.py3-none-any (PEP 425); empty if it is too large."""
+    parts = [part.split(".") for part in tags.lower().split("-")]
+    return frozenset(product(*parts)) if prod(map(len, parts)) <= _MOST_TAGS else frozenset()
+
+
+def _check_entry_points(archive: Zip, folder: str, findings: Findings) -> None:
+    at = f"{folder}/entry_points.txt"
+    if at in archive.by_name:
+        entry_points.check(archive.unpack(at, archive.limits.small), findings, at=shown(at))

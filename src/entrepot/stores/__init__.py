@@ -1,0 +1,33 @@
+"""Stores: keys to bytes, on a disk, in memory, and wherever else a driver exists for.
+
+A driver is one file and one line in `DRIVERS`.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from entrepot.errors import Invalid
+from entrepot.index import Store
+from entrepot.stores.staging import StagingFile, open_staging
+
+__all__ = ["DRIVERS", "StagingFile", "open_staging", "open_store"]
+
+# By URL scheme: the module in this package and its function `(url, *, create) -> Store`. Imported when used.
+DRIVERS = {
+    "file": "disk:from_url",
+    "memory": "memory:from_url",
+}
+
+
+def open_store(where: str | Path, *, create: bool) -> Store:
+    """The store at a URL or in a folder. Blocking.
+
+    Raises `Unavailable` if there is none and `create` is false, `Invalid` for a URL of no known scheme.
+    """
+    url = where if isinstance(where, str) and "://" in where else Path(where).absolute().as_uri()
+    scheme = url.partition("://")[0]
+    if scheme not in DRIVERS:
+        raise Invalid(f"no store has the scheme {scheme}://", at=url, hint=f"known are {', '.join(DRIVERS)}")
+    module, _, function = DRIVERS[scheme].partition(":")
+    store: Store = getattr(import_module(f"entrepot.stores.{module}"), function)(url, create=create)
+    return store

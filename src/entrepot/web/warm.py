@@ -1,0 +1,156 @@
+"""The hot path: warm answers from memory, and what every request passes before anything else.
+
+A warm answer costs two look-ups and one `revision` of its index. Nothing here knows what an answer means, nor
+which server protocol carries it: `rsgi` (Granian) and `asgi` (any server) put it on the wire, and hand everything
+that is not warm to the app behind.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+from msgspec import Struct
+
+from entrepot.errors import Unavailable
+from entrepot.index import OnDisk
+from entrepot.web.access_log import AccessLog
+from entrepot.web.cache import Headers, Ready, ReadyCache, Variant, variant
+from entrepot.web.guards import HostGuard, is_cross_site_write
+from entrepot.web.problems import Unauthorised
+from entrepot.web.site import Site
+from entrepot.wire import negotiate
+
+# A request header by its lower-case name; of repeated ones the first. Header bytes are Latin-1.
+Header = Callable[[str], str | None]
+
+READS = frozenset({"GET", "HEAD"})
+_ALWAYS_AT_ROOT = frozenset({"/health", "/ready", "/metrics"})
+
+
+class Answer(Struct, frozen=True):
+    """What to send: `file` by path if it is set, else `body`. `token` is the caller's, for the log."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    file: OnDisk | None = None
+    size: int = 0
+    token: str = ""
+
+
+class Warm:
+    """What both fronts share. One for each worker."""
+
+    def __init__(self, site: Site, cache: ReadyCache, log: AccessLog | None) -> None:
+        self._site = site
+        self._find = cache.get
+        self._log = log
+        self._hosts = HostGuard(site.hosts) if site.loopback else None
+
+    def refusal(self, method: str, host: str, header: Header) -> Answer | None:
+        """Why the request goes no further: a rebound Host name, or a write from a web page."""
+        if self._hosts is not None and not self._hosts.allows(host):
+            return plain(421, f"this server does not answer for the host {host!r}; [server] hosts can add it")
+        if method not in READS and is_cross_site_write(method, header):
+            return plain(403, "a web page may not write here: the request has an Origin or is cross-site")
+        return None
+
+    def path_behind(self, path: str) -> str | None:
+        """The path without the deployment's sub-path; None if it lies outside."""
+        prefix = self._site.path
+        if not prefix or path in _ALWAYS_AT_ROOT:
+            return path
+        return path[len(prefix) :] if path.startswith(f"{prefix}/") else None
+
+    def outside(self) -> Answer:
+        return plain(404, f"everything lies under {self._site.path}/")
+
+    async def look(self, method: str, path: str, header: Header) -> Answer | None:
+        """The answer to a read without a query, if a ready one holds for this caller. None: ask the app behind."""
+        page, other = variants(header("accept"), header("accept-encoding"))
+        ready = self._find((path, page)) or self._find((path, None)) or self._find((path, other))
+        if ready is None:
+            return None
+        authorization = header("authorization")
+        token = ""
+        try:
+            if authorization is not None or ready.guarded:
+                caller = await self._site.holder(authorization)
+                if not caller.may_read(ready.guarded, ready.name):
+                    return None
+                token = caller.id
+            if ready.valid_until is not None and time.time() >= ready.valid_until:
+                return None
+            if await ready.index.revision(ready.name) != ready.revision:
+                return None
+        except (Unauthorised, Unavailable):
+            return None  # the app behind says it in the client's form
+        return _answered(ready, method, header, private=authorization is not None, token=token)
+
+    def note(self, answer: Answer, method: str, path: str, peer: str, header: Header, began: float) -> None:
+        """One line for the access log; `began` by `time.perf_counter`."""
+        if self._log is None:
+            return
+        forwarded = header("x-forwarded-for")
+        client = self._site.proxies.client(peer, forwarded) if forwarded is not None else peer
+        took = time.perf_counter() - began
+        agent = header("user-agent")
+        self._log.add((time.time(), client, method, path, answer.status, answer.size, took, answer.token, agent))
+
+
+def _answered(ready: Ready, method: str, header: Header, *, private: bool, token: str) -> Answer | None:
+    wanted = header("if-none-match")
+    if wanted is not None and is_unchanged(wanted, ready.etag):
+        return Answer(304, ready.unchanged_private if private else ready.unchanged, token=token)
+    headers = ready.private if private else ready.public
+    if method == "HEAD":
+        return Answer(200, headers, token=token)
+    if ready.file is None:
+        return Answer(200, headers, ready.body, None, ready.size, token)
+    if header("range") is not None or not is_still(ready.file):
+        return None
+    return Answer(200, headers, b"", ready.file, ready.size, token)
+
+
+@lru_cache(maxsize=512)
+def variants(accept: str | None, accept_encoding: str | None) -> tuple[Variant, Variant]:
+    """The variants of a simple page, None if it cannot be had, and of any other page, for these headers."""
+    coding = "gzip" if negotiate.accepts_gzip(_encoded(accept_encoding)) else ""
+    chosen = negotiate.choose(_encoded(accept))
+    return (variant(chosen, coding) if chosen is not None else None), variant(None, coding)
+
+
+def _encoded(value: str | None) -> bytes | None:
+    return value.encode("latin-1", "replace") if value is not None else None
+
+
+def is_still(file: OnDisk) -> bool:
+    """Whether the path, which was opened once, still leads to the same bytes.
+
+    Granian turns a path that it cannot open into a 404, so we look first; the app behind finds the reason.
+    """
+    try:
+        found = os.stat(file.path)
+    except OSError:
+        return False
+    return found.st_mtime_ns == file.mtime_ns and found.st_size == file.size
+
+
+def is_unchanged(if_none_match: str, etag: str) -> bool:
+    """Weak comparison with any of the tags, or "*" (RFC 9110 §13.1.2)."""
+    if if_none_match == etag:
+        return True
+    tags = (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
+    return any(tag in {etag, "*"} for tag in tags)
+
+
+def plain(status: int, text: str) -> Answer:
+    body = f"{text}\n".encode()
+    headers = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", str(len(body))),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ]
+    return Answer(status, headers, body, None, len(body))

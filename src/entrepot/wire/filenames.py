@@ -1,0 +1,237 @@
+"""Filenames of distributions: read leniently what exists, check strictly what is uploaded, and order files.
+
+`parse` takes every name that pip would still install from; `check` takes only what the current standards
+allow a builder to write (PEP 427, PEP 440, PEP 625).
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Literal
+
+from msgspec import Struct
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from entrepot.errors import Invalid
+from entrepot.model import File, ProjectName, is_valid_name, normalise
+
+Kind = Literal["sdist", "bdist_wheel"]
+
+_ACCEPTED = "wheels (.whl) and source distributions (.tar.gz) are accepted"
+_READABLE = re.compile(r"[A-Za-z0-9._+!-]{1,255}\Z", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# .zip was a source distribution before PEP 625; such files still lie in folders and on mirrors.
+_SDIST_EXTENSIONS = (".tar.gz", ".zip")
+_BUILD = re.compile(r"\d[A-Za-z0-9._]*\Z", re.ASCII)
+
+
+class Distribution(Struct, frozen=True, kw_only=True):
+    """What a filename tells. `version` is None, and `version_text` as written, where it is not PEP 440."""
+
+    project: ProjectName
+    version: Version | None
+    version_text: str
+    kind: Kind
+    pyversion: str = "source"  # the upload form's word: "source", or a wheel's Python tag
+    build: str = ""
+    tags: str = ""  # a wheel's compressed tag set as written: "py2.py3-none-any"
+
+
+def parse(filename: str, *, project: ProjectName | None = None) -> Distribution:
+    """Read the name of a file that exists already. `project`, where known, settles an ambiguous split.
+
+    Raises `Invalid` for what is no wheel and no sdist: eggs, installers, signatures, anything with a path.
+    """
+    if not _READABLE.match(filename):
+        raise Invalid("no distribution has such a filename", at=ascii(filename), hint=_ACCEPTED)
+    if filename.endswith(".whl"):
+        return _parse_wheel(filename, project)
+    for extension in _SDIST_EXTENSIONS:
+        if filename.endswith(extension):
+            return _parse_sdist(filename, filename[: -len(extension)], project)
+    raise Invalid("the filename is that of no wheel or source distribution", at=filename, hint=_ACCEPTED)
+
+
+def _parse_wheel(filename: str, project: ProjectName | None) -> Distribution:
+    """`{name}-{version}(-{build})?-{python}-{abi}-{platform}.whl` (PEP 427); a name may hold "-" here."""
+    parts = filename[:-4].split("-")
+    if len(parts) < 5 or not all(parts):
+        raise Invalid(
+            "a wheel's filename has five or six parts",
+            at=filename,
+            hint="name-version-python-abi-platform.whl",
+        )
+    named, python, tags = parts[:-3], parts[-3], "-".join(parts[-3:])
+    build = ""
+    if len(named) > 2 and _BUILD.match(named[-1]) and _version(named[-2]) and _fits(named[:-2], project):
+        build = named.pop()
+    return _named(
+        filename,
+        "-".join(named[:-1]),
+        named[-1],
+        kind="bdist_wheel",
+        pyversion=python,
+        build=build,
+        tags=tags,
+    )
+
+
+def _fits(name: list[str], project: ProjectName | None) -> bool:
+    return project is None or normalise("-".join(name)) == project
+
+
+def _parse_sdist(filename: str, stem: str, project: ProjectName | None) -> Distribution:
+    """`{name}-{version}`: before PEP 625 both could hold "-", so the best split is looked for."""
+    name, dash, version = stem.partition("-")
+    if not dash:
+        raise Invalid("the filename has no version", at=filename, hint="name-version.tar.gz")
+    if "-" in version or (project is not None and normalise(name) != project):
+        name, version = _best_split(stem, project)
+    return _named(filename, name, version, kind="sdist")
+
+
+def _best_split(stem: str, project: ProjectName | None) -> tuple[str, str]:
+    """The split that gives the project's name; else the longest valid version; else at the first digit."""
+    parts = stem.split("-")
+    splits = [("-".join(parts[:at]), "-".join(parts[at:])) for at in range(1, len(parts))]
+    if project is not None:
+        ours = [split for split in splits if normalise(split[0]) == project]
+        splits = ours or splits
+    valid = (split for split in splits if _version(split[1]))
+    digits = (split for split in splits if split[1][:1].isdigit())
+    return next(valid, None) or next(digits, None) or splits[-1]
+
+
+def _named(
+    filename: str,
+    name: str,
+    text: str,
+    *,
+    kind: Kind,
+    pyversion: str = "source",
+    build: str = "",
+    tags: str = "",
+) -> Distribution:
+    if not is_valid_name(name) or not text:
+        raise Invalid("the filename has no valid project name and version", at=filename, hint=_ACCEPTED)
+    version = _version(text)
+    return Distribution(
+        project=normalise(name),
+        version=version,
+        version_text=text if version is None else str(version),
+        kind=kind,
+        pyversion=pyversion,
+        build=build,
+        tags=tags,
+    )
+
+
+@lru_cache(maxsize=1 << 14)
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def check(filename: str, *, kind: str) -> Distribution:
+    """Read the name of a file being uploaded as `kind` (the form's `filetype`). Raises `Invalid`."""
+    _check_characters(filename)
+    if filename.endswith(".whl"):
+        _check_kind(filename, kind, "bdist_wheel")
+        return _check_wheel(filename)
+    if filename.endswith(".tar.gz"):
+        _check_kind(filename, kind, "sdist")
+        return _check_sdist(filename)
+    raise Invalid(f"Filename {filename!r} is not accepted", at="content", hint=_ACCEPTED)
+
+
+def _check_characters(filename: str) -> None:
+    if _CONTROL.search(filename):
+        raise Invalid(f"Filename {filename!a} holds control characters", at="content")
+    if "/" in filename or "\\" in filename:
+        raise Invalid(f"Filename {filename!a} is a path", at="content", hint="send the last part only")
+    # 255 bytes is what file systems take for one name.
+    if len(filename.encode("utf-8", "surrogatepass")) > 255:
+        raise Invalid(f"Filename {filename[:40]!a}… is longer than 255 bytes", at="content")
+    if not _READABLE.match(filename):
+        raise Invalid(f"Filename {filename!a} holds characters that no distribution has", at="content")
+
+
+def _check_kind(filename: str, given: str, actual: Kind) -> None:
+    if given != actual:
+        raise Invalid(f"Filename {filename!r} is a {actual}, the form says {given!r}", at="filetype")
+
+
+def _check_sdist(filename: str) -> Distribution:
+    """`{name}-{version}.tar.gz`, both normalised, the name with "_" for "-" (PEP 625)."""
+    found = parse(filename)
+    if found.version is None:
+        raise Invalid(f"Filename {filename!r} has no valid version", at="content", hint="versions follow PEP 440")
+    _check_spelling(filename, f"{_escaped(found.project)}-{found.version_text}.tar.gz")
+    return found
+
+
+def _check_wheel(filename: str) -> Distribution:
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename as error:
+        # packaging repeats the whole filename after its reason.
+        reason = str(error).partition(": ")[0]
+        hint = "name-version-python-abi-platform.whl, see PEP 427"
+        raise Invalid(f"{reason}: {filename!r}", at="content", hint=hint) from error
+    # packaging lets a leading or trailing separator through, which is no name (PEP 508).
+    if not is_valid_name(name):
+        raise Invalid(f"Filename {filename!r} has no valid project name", at="content")
+    rest = filename.split("-", 2)[2]
+    _check_spelling(filename, f"{_escaped(normalise(name))}-{version}-{rest}")
+    return parse(filename, project=normalise(name))
+
+
+def _check_spelling(filename: str, expected: str) -> None:
+    if filename != expected:
+        raise Invalid(
+            f"Filename {filename!r} is invalid, should be {expected!r}.",
+            at="content",
+            hint="rebuild with a current build backend",
+        )
+
+
+def _escaped(project: ProjectName) -> str:
+    return project.replace("-", "_")
+
+
+def ordered(files: Iterable[File]) -> tuple[File, ...]:
+    """By (version, filename); files without a PEP 440 version come first."""
+    files = tuple(files)
+    ranks = _ranks({file.version for file in files})
+    return tuple(sorted(files, key=lambda file: (ranks[file.version], file.filename)))
+
+
+def versions(files: Iterable[File]) -> tuple[str, ...]:
+    """The version texts of the files, each once, lowest first."""
+    texts = {file.version for file in files}
+    ranks = _ranks(texts)
+    return tuple(sorted(texts, key=lambda text: (ranks[text], text)))
+
+
+def latest(files: Iterable[File]) -> str | None:
+    """The version to show first: not wholly yanked before yanked, final before pre-release, then highest."""
+    files = tuple(files)
+    standing = {file.version for file in files if file.yanked is None}
+    finals = {text for text in {file.version for file in files} if _is_final(text)}
+    rank = {text: position for position, text in enumerate(versions(files))}
+    return max(rank, key=lambda text: (text in standing, text in finals, rank[text]), default=None)
+
+
+def _is_final(text: str) -> bool:
+    version = _version(text)
+    return version is not None and not version.is_prerelease
+
+
+def _ranks(texts: set[str]) -> dict[str, int]:
+    """Comparing versions is slow: sort each distinct one once, and files by the number of its place."""
+    parsed = {text: _version(text) for text in texts}
+    places = {version: place for place, version in enumerate(sorted({v for v in parsed.values() if v is not None}), 1)}
+    return {text: 0 if version is None else places[version] for text, version in parsed.items()}
