@@ -19,6 +19,7 @@ from entrepot.errors import EntrepotError
 from entrepot.index import Catalog, Index, Mounted, Sink, Source, Store
 from entrepot.sources.names import Names
 from entrepot.stores import open_store
+from entrepot.threads import finished
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +61,14 @@ def main_store(config: Config, stores: dict[str, Store]) -> Store:
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Assembled]:
     """The catalog and the tokens for as long as the block runs, without background work: for commands."""
-    stores = await asyncio.to_thread(open_stores, config)
+    stores = await finished(open_stores, config)
     yield _assemble(config, stores)[0]
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Assembled]:
     """The same with what must run beside it: folders are watched, stores are swept. For the server."""
-    stores = await asyncio.to_thread(open_stores, config)
+    stores = await finished(open_stores, config)
     assembled, tasks = _assemble(config, stores)
     async with AsyncExitStack() as stack:
         for task in tasks:

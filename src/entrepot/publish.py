@@ -1,6 +1,5 @@
 """The upload, one function: every check, all problems together, then the sink."""
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from entrepot.distributions import Inspection
 from entrepot.errors import Denied, EntrepotError, Invalid, collected
 from entrepot.index import Addition, Sink, Staged
 from entrepot.model import File, ProjectName
+from entrepot.threads import finished
 from entrepot.wire import filenames, metadata, upload_form
 from entrepot.wire.filenames import Distribution
 from entrepot.wire.upload_form import Form
@@ -96,7 +96,7 @@ def _distribution(candidate: Candidate, problems: list[EntrepotError]) -> Distri
 
 async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> Inspection | None:
     try:
-        found = await asyncio.to_thread(distributions.inspect, candidate.staged.path, candidate.filename)
+        found = await finished(distributions.inspect, candidate.staged.path, candidate.filename)
     except Invalid as error:
         problems.extend(error.problems or (error,))
         return None

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import resource
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from entrepot.assembly import main_store, now, open_stores
 from entrepot.cli import worker
 from entrepot.cli.console import settings
 from entrepot.config import DEFAULT_FILE, Config, Folder, Hosted, IndexSettings, Virtual, checked
-from entrepot.errors import Invalid
+from entrepot.errors import Invalid, Unavailable
 
 log = logging.getLogger("entrepot")
 
@@ -76,6 +77,7 @@ def _with_folders(config: Config, folders: list[Path]) -> dict[str, IndexSetting
 def serve(config: Config, file: Path | None) -> int:
     """Serve until SIGTERM. Returns the exit code."""
     _check_files(config)
+    _check_address(config)
     _raise_file_limit()
     stores = open_stores(config)
     first = asyncio.run(_first_token(config, Tokens(main_store(config, stores))))
@@ -143,6 +145,23 @@ def _check_files(config: Config) -> None:
     for name in (config.server.tls_cert, config.server.tls_key):
         if name is not None and not os.access(name, os.R_OK):
             raise Invalid("cannot be read", at=name, hint="see --tls-cert and --tls-key")
+
+
+def _check_address(config: Config) -> None:
+    """Name an address that is taken: workers share theirs by SO_REUSEPORT, so a second server would just join them."""
+    if config.server.uds is not None:
+        return
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.server.host, config.server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = f"{config.server.host}:{config.server.port}"
+        hint = "another server may be running; choose another --port"
+        raise Unavailable(f"cannot listen: {error.strerror}", at=where, hint=hint) from error
 
 
 def _raise_file_limit() -> None:

@@ -7,6 +7,9 @@ from entrepot.errors import Invalid
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
+# Longer paths cannot be created on macOS; and every folder above a member costs memory to remember.
+_LONGEST: Final = 1024
+_DEEPEST: Final = 200
 # An archive of a hundred thousand bad names must not make an error of ten megabytes.
 _MOST: Final = 20
 
@@ -38,7 +41,9 @@ class Findings:
 def path_fault(name: str) -> str | None:
     """Why unpacking a member of this name could write where it must not; None if it could not."""
     if not name:
-        return "has no name"
+        return "is empty"
+    if len(name) > _LONGEST or name.count("/") > _DEEPEST:
+        return f"is longer than {_LONGEST} characters or has more than {_DEEPEST} folders"
     if _CONTROL.search(name):
         return "holds control characters"
     if "\\" in name:

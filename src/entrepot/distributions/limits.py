@@ -16,10 +16,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     unpacked: int = 8 << 30
     members: int = 100_000
     seconds: float = 60.0
+    pace: int = 4 << 20  # what is read per second at least: large files may take longer than `seconds`
     metadata: int = 8 << 20  # METADATA, PKG-INFO
     record: int = 32 << 20  # RECORD has a line for each member
     small: int = 1 << 20  # WHEEL, entry_points.txt, an extended tar header
-    directory: int = 64 << 20  # the central directory of a ZIP archive
+    directory: int = 32 << 20  # the central directory of a ZIP archive
 
 
 DEFAULT: Final = Limits()
@@ -32,7 +33,8 @@ class Budget:
         self.limits = limits
         self.allowed = min(limits.unpacked, max(limits.free, limits.ratio * packed))
         self.unpacked = 0
-        self._deadline = time.monotonic() + limits.seconds
+        self._seconds = limits.seconds + packed / limits.pace
+        self._deadline = time.monotonic() + self._seconds
 
     def spend(self, unpacked: int) -> None:
         """Account for bytes that came out of the archive; called for every piece, it watches the time too."""
@@ -44,7 +46,7 @@ class Budget:
     def tick(self) -> None:
         if time.monotonic() > self._deadline:
             raise Invalid(
-                f"reading the archive took longer than {self.limits.seconds:g} seconds",
+                f"reading the archive took longer than {self._seconds:.0f} seconds",
                 at="content",
                 hint="archives that need longer have very many members or are built to waste time",
             )

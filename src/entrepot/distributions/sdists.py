@@ -1,5 +1,7 @@
 """Source distributions: one folder in a .tar.gz, with PKG-INFO and something to build from (PEP 625)."""
 
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,59 +22,70 @@ class _Tree:
 
     def __init__(self, findings: Findings) -> None:
         self.names: set[str] = set()
-        self.folders: set[str] = set()  # every folder above a member
         self.tops: set[str] = set()
-        self.symlinks: set[str] = set()
+        self._symlinks: set[str] = set()
         self._findings = findings
 
     def add(self, member: Member) -> None:
-        name = _bare(member.name)
+        name = _plain(member.name)
+        if fault := path_fault(member.name):
+            self._unsafe(f"the name {fault}", member.name)
+            return
         if not is_plain(member.name):
             self._findings.malformed(f'{REFUSED}a folder in the name is empty or "."', at=shown(member.name))
-        if not name and member.kind == "folder":
-            return
-        if fault := path_fault(name):
-            self._unsafe(f"the name {fault}", name)
         if member.kind == "special":
             self._unsafe("a member is a device or a pipe", name)
         elif member.kind in {"symlink", "hardlink"}:
             self._check_link(name, member)
         if name in self.names and member.kind != "folder":
             self._findings.malformed(f"{REFUSED}two members have this name", at=shown(name))
-        self._place(name, member)
-
-    def _place(self, name: str, member: Member) -> None:
-        top, _, _ = name.partition("/")
-        self.tops.add(top)
-        self.names.add(name)
-        if member.kind == "symlink":
-            self.symlinks.add(name)
-        folder = name.rpartition("/")[0]
-        while folder and folder not in self.folders:
-            self.folders.add(folder)
-            folder = folder.rpartition("/")[0]
+        if name:
+            self.names.add(name)
+            self.tops.add(name.partition("/")[0])
 
     def _check_link(self, name: str, member: Member) -> None:
         """A link must name something in the same top folder, with ".." only in front: names may be links."""
         target = member.target
         if member.kind == "symlink":
+            self._symlinks.add(_folded(name))
             up = 0
             while target == ".." or target.startswith("../"):
                 target, up = target[3:], up + 1
             # At least the top folder must remain above the target.
             inside = up < name.count("/")
         else:
-            inside = _bare(target).partition("/")[0] == name.partition("/")[0]
+            inside = _plain(target).partition("/")[0] == name.partition("/")[0]
         if not inside or (target and path_fault(target)):
             self._unsafe(f"the link to {shown(member.target)} leaves the archive's folder", name)
 
     def check_links(self) -> None:
         """Nothing may lie below a symbolic link, which could lead it elsewhere while it is unpacked."""
-        for name in sorted(self.symlinks & (self.folders | self.tops)):
-            self._unsafe("members lie below this symbolic link", name)
+        if self._symlinks:
+            for name in self.names:
+                if not self._symlinks.isdisjoint(_folders(_folded(name))):
+                    self._unsafe("the member lies below a symbolic link", name)
 
     def _unsafe(self, message: str, name: str) -> None:
         self._findings.unsafe(REFUSED + message, at=shown(name) or "content")
+
+
+def _plain(name: str) -> str:
+    """`tar c ./demo-1.0` and `tar c .` write names that begin with "./"."""
+    if is_plain(name):
+        return name.removesuffix("/")
+    return "/".join(segment for segment in name.split("/") if segment not in {"", "."})
+
+
+def _folded(name: str) -> str:
+    """What two names share that are one to a file system of macOS or Windows."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+
+
+def _folders(name: str) -> Iterator[str]:
+    at = name.find("/")
+    while at > 0:
+        yield name[:at]
+        at = name.find("/", at + 1)
 
 
 def inspect(path: Path, distribution: Distribution, findings: Findings, limits: Limits, *, top: str) -> Inspection:
@@ -109,13 +122,8 @@ def _walk(tar: Tar, tree: _Tree, limits: Limits) -> bytes | None:
     return found
 
 
-def _bare(name: str) -> str:
-    """`tar c ./demo-1.0` and `tar c .` write names that begin with "./"."""
-    return "" if name in {".", "./"} else name.removesuffix("/").removeprefix("./")
-
-
 def is_pkg_info(member: Member) -> bool:
-    top, slash, rest = _bare(member.name).partition("/")
+    top, slash, rest = _plain(member.name).partition("/")
     return member.kind == "file" and bool(top and slash) and rest == _PKG_INFO
 
 

@@ -177,9 +177,8 @@ def _check_sum(block: bytes) -> None:
     """The sum of the header's bytes with the sum itself as spaces; old tars added signed bytes."""
     if len(block) < BLOCK:
         raise Invalid(f"{REFUSED}it is cut short", at="content", hint="build it again")
-    rest = block[:148] + b" " * 8 + block[156:]
-    unsigned = sum(rest)
-    if _number(block[148:156]) not in {unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)}:
+    given, rest = _number(block[148:156]), block[:148] + b" " * 8 + block[156:]
+    if given != sum(rest) and given != sum(rest) - 256 * sum(byte > 127 for byte in rest):
         raise Invalid(f"{REFUSED}a header's checksum is wrong", at="content", hint="is it a .tar.gz file?")
 
 

@@ -127,18 +127,21 @@ def _extended(extra: bytes, values: tuple[int, ...], raw: bytes, faults: list[st
 
 
 def _widened(values: tuple[int, ...], payload: bytes | None) -> tuple[int, ...] | None:
-    """The payload holds the unknown values in order, or all of them, then agreeing with those known."""
+    """The payload holds the unknown values in order; or both sizes, then agreeing with those known."""
     unknown = values.count(_UNKNOWN)
     if payload is None:
         return None if unknown else values
-    if len(payload) not in {8 * unknown, 8 * unknown + 4, 8 * len(values), 16, 0}:
+    # Four bytes more may name a disk.
+    if len(payload) % 8 not in {0, 4}:
         return None
     found = [number for (number,) in struct.iter_unpack("<Q", payload[: len(payload) // 8 * 8])]
     if len(found) == unknown:
         rest = iter(found)
         return tuple(next(rest) if value == _UNKNOWN else value for value in values)
-    # CPython 3.11 and others write both sizes where neither needs it.
-    known = zip(values, found, strict=False)
-    if len(found) < 2 or any(value not in {number, _UNKNOWN} for value, number in known):
+    # CPython before 3.11.4 wrote both sizes into local headers that needed neither; of a central record
+    # that needs some, zipfile would take the first number for the first that it misses.
+    if len(found) != 2 or (unknown and len(values) > 2):
         return None
-    return (*found[: len(values)], *values[len(found) :])
+    if any(value not in {number, _UNKNOWN} for value, number in zip(values, found, strict=False)):
+        return None
+    return (*found, *values[2:])

@@ -25,6 +25,7 @@ from entrepot.sources.names import Names
 from entrepot.sources.tree import Found, Tree
 from entrepot.stores import failures
 from entrepot.stores.pieces import Pieces
+from entrepot.threads import finished
 from entrepot.wire import filenames, metadata
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Folder:
                 return Project(name=name)
             raise NotFound(f"no project {name} in folder index {self.name}", at=name)
         async with self._looking:
-            return await asyncio.to_thread(self._page, name, found)
+            return await finished(self._page, name, found)
 
     async def revision(self, name: ProjectName | None) -> Revision:
         if name is None:
@@ -94,7 +95,7 @@ class Folder:
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:
         path = self._path(project, file)
-        fd = await asyncio.to_thread(_opened, path)
+        fd = await finished(_opened, path)
         found = os.fstat(fd)
         if (found.st_size, _moment(found.st_mtime_ns)) != (file.size, file.uploaded):
             os.close(fd)
@@ -110,7 +111,7 @@ class Folder:
         if not file.core_metadata:
             raise NotFound(f"{file.filename} has no metadata file")
         path = self._path(project, file)
-        data = await asyncio.to_thread(distributions.read_metadata, Path(path), file.filename)
+        data = await finished(distributions.read_metadata, Path(path), file.filename)
         if file.core_metadata != {"sha256": hashlib.sha256(data).hexdigest()}:
             self._touch({project})
             raise Unavailable("the file changed since its page was made", at=file.filename, retry_after=1)
@@ -126,7 +127,7 @@ class Folder:
 
     async def _look(self) -> None:
         async with self._looking:
-            touched = await asyncio.to_thread(self._tree.look)
+            touched = await finished(self._tree.look)
         if touched:
             await self._names.enter(*(name for name in touched if self._tree.files(name)))
             self._touch(touched)

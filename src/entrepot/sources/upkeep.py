@@ -19,7 +19,7 @@ from entrepot.sources.hosted import blob_key
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
 from entrepot.stores.documents import Documents, read_bytes
-from entrepot.stores.threads import finished
+from entrepot.threads import finished
 
 KEPT_AFTER_REMOVAL = timedelta(days=7)
 _MARKED_FOR = timedelta(days=1)

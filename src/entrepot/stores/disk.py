@@ -18,8 +18,8 @@ from entrepot.stores import failures, identity, keys, placing, staging
 from entrepot.stores.entries import cut, entry_of, is_object
 from entrepot.stores.ownership import refuse_strangers
 from entrepot.stores.pieces import Pieces
-from entrepot.stores.threads import finished
 from entrepot.stores.walk import walk
+from entrepot.threads import finished
 
 _GATHER = 1024 * 1024  # bytes of a streamed body that go to the disk with one change of threads
 

@@ -13,7 +13,7 @@ from entrepot.errors import Conflict, Invalid, NotFound
 from entrepot.index import ABSENT, Body, Content, Entry, Etag, Expect, Span, Staged, Stream, Traits
 from entrepot.stores import keys
 from entrepot.stores.entries import cut, require_expected
-from entrepot.stores.threads import finished
+from entrepot.threads import finished
 
 
 def from_url(url: str, *, create: bool) -> "Memory":  # noqa: ARG001 - every start is a first start

@@ -7,7 +7,7 @@ from typing import Self
 from entrepot.errors import Unavailable
 from entrepot.index import Span
 from entrepot.stores import failures
-from entrepot.stores.threads import finished
+from entrepot.threads import finished
 
 _PIECE = 256 * 1024
 

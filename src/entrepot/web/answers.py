@@ -1,6 +1,5 @@
 """Making ready answers, and sending them from the app behind the hot path for the first time."""
 
-import asyncio
 import hashlib
 import zlib
 from datetime import datetime
@@ -10,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from entrepot.index import Mounted, OnDisk, Revision
 from entrepot.model import ProjectName
+from entrepot.threads import finished
 from entrepot.web.asgi import send_answer
 from entrepot.web.cache import Headers, Ready, ReadyCache, Variant
 from entrepot.web.site import Site
@@ -37,7 +37,7 @@ async def page(
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     coding = coding if len(body) >= _SMALLEST_WORTH_COMPRESSING else ""
     if coding == "gzip":
-        body = await asyncio.to_thread(_gzip, body) if len(body) > _IN_A_THREAD else _gzip(body)
+        body = await finished(_gzip, body) if len(body) > _IN_A_THREAD else _gzip(body)
     etag = f'"{digest}{"-" + coding if coding else ""}"'
     both: Headers = [("etag", etag), ("vary", vary)]
     headers: Headers = [

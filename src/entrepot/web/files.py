@@ -1,6 +1,5 @@
 """Downloads: a file is opened only through a page that shows it, and leaves by path where the server can."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from entrepot.model import File, Project
 from entrepot.stores import failures
 from entrepot.stores.documents import gathered
 from entrepot.stores.pieces import Pieces
+from entrepot.threads import finished
 from entrepot.web import answers
 from entrepot.web.answers import Kept, cache_path
 from entrepot.web.asgi import can_send_paths, encoded, send_answer
@@ -190,5 +190,5 @@ async def _pieces_of(path: Path, part: range) -> Pieces:
     """The bytes of a local file that the server cannot send by itself: a range, or all of it without `pathsend`."""
     key, root = path.name, str(path.parent)
     with failures.translated(failures.while_reading, key, root):
-        fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = await finished(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
     return Pieces(fd, Span(part.start, part.stop), key=key, root=root)

@@ -134,12 +134,15 @@ class _Exchange:
         if self._ended:
             await self._proto.client_disconnect()
             return {"type": "http.disconnect"}
-        chunk = await anext(self._body, None)
-        if chunk is not None:
+        try:
+            # Not `anext(…, None)`: CPython's wrapper for the default crashes on Granian's awaitables.
+            chunk = await self._body.__anext__()
+        except StopAsyncIteration:
+            self._ended = True
+        else:
             if self._missing is not None:
                 self._missing -= len(chunk)
             return {"type": "http.request", "body": chunk, "more_body": True}
-        self._ended = True
         if self._missing:  # the body just ends when the connection was cut
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": b"", "more_body": False}

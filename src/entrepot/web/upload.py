@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
@@ -16,13 +17,13 @@ from entrepot.index import Mounted, Sink, Staged
 from entrepot.model import ProjectName
 from entrepot.publish import Candidate, Publisher, publish
 from entrepot.stores import StagingFile, open_staging
+from entrepot.threads import finished
 from entrepot.units import in_words
 from entrepot.web import problems
 from entrepot.web.site import Site, may
 from entrepot.wire.upload_form import MAX_FIELD_BYTES, Form, UploadForm
 
 _GATHER = 1 << 20  # bytes that go to the disk and through the hashes with one change of threads
-_SMALL = 64 << 10  # bytes that are cheaper to hash here than to hand to a thread
 # How much of a refused body is still read, so that the client sees the answer and not a reset connection.
 _DRAINED = 64 << 20
 _WAIT_FOR_A_PLACE = 60.0  # seconds
@@ -100,20 +101,19 @@ def _may_publish(caller: Caller, mounted: Mounted, project: ProjectName) -> bool
 async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[Candidate]:
     """The candidate of this request, staged for as long as the block runs."""
     form = UploadForm(request.headers.get("content-type", ""))
-    staging = await asyncio.to_thread(open_staging, sink.staging)
+    intake = _Intake(sink.staging, site.max_upload)
     try:
-        intake = _Intake(staging, site.max_upload)
         complete = await _receive(request, form, intake, site.stall)
-        await intake.finish()
+        staged = await finished(intake.complete)
         yield Candidate(
             filename=form.filename or "",
             form=complete,
-            staged=Staged(path=staging.path, size=intake.size, sha256=intake.digests["sha256"]),
+            staged=staged,
             digests=intake.digests,
             action=request.query_params.get(":action"),
         )
     finally:
-        await asyncio.to_thread(staging.close_and_remove)
+        await finished(intake.close)
 
 
 async def _receive(request: Request, form: UploadForm, intake: "_Intake", stall: float) -> Form:
@@ -140,10 +140,11 @@ class _Running(Protocol):
 class _Intake:
     """Writes, hashes and counts what comes in, in one pass and in constant memory."""
 
-    def __init__(self, staging: StagingFile, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int) -> None:
         self.size = 0
         self.digests: dict[str, str] = {}
-        self._staging = staging
+        self._folder = folder
+        self._staging: StagingFile | None = None
         self._limit = limit
         self._waiting: list[bytes | memoryview] = []
         self._waiting_size = 0
@@ -160,21 +161,29 @@ class _Intake:
         self._waiting.append(piece)
         self._waiting_size += len(piece)
         if self._waiting_size >= _GATHER:
-            await asyncio.to_thread(self._flush)
+            await finished(self._flush)
 
-    async def finish(self) -> None:
-        if self._waiting_size > _SMALL:
-            await asyncio.to_thread(self._flush)
-        else:
-            self._flush()
+    # What follows runs in threads.
+
+    def complete(self) -> Staged:
+        """The whole file, staged; it is there until `close`."""
+        staging = self._flush()
         self.digests = {name: running.hexdigest() for name, running in self._hashes.items()}
+        return Staged(path=staging.path, size=self.size, sha256=self.digests["sha256"])
 
-    def _flush(self) -> None:
+    def close(self) -> None:
+        if self._staging is not None:
+            self._staging.close_and_remove()
+
+    def _flush(self) -> StagingFile:
+        # Made when there is something to write: most uploads take one change of threads for all of it.
+        staging = self._staging = self._staging or open_staging(self._folder)
         data = b"".join(self._waiting)
         self._waiting, self._waiting_size = [], 0
-        self._staging.write(data)
+        staging.write(data)
         for running in self._hashes.values():
             running.update(data)
+        return staging
 
 
 def _too_large(limit: int) -> Invalid:

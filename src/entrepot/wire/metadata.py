@@ -1,18 +1,17 @@
 """Core metadata (METADATA, PKG-INFO): read leniently, judged strictly, compared with an upload's form.
 
-packaging reads the headers; the judgement is ours, because an index must accept versions of the format
-that are newer than the packaging it has, and must refuse what only an index need refuse.
+packaging knows names, versions and specifiers; the rest is ours, because an index must accept versions of
+the format that are newer than its packaging, refuse what only an index need refuse, and not be kept busy.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, Final, cast
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
-from packaging.metadata import parse_email
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -26,6 +25,8 @@ LARGEST: Final = 8 << 20
 _KNOWN_FORMAT = re.compile(r"(1\.[0-2]|2\.\d{1,2})\Z", re.ASCII)
 # A line ends in "\r\n", "\n" or "\r" for the e-mail parser that every installer uses.
 _BLANK_LINE = re.compile(r"(?:\A|\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_FIELD = re.compile(r"([!-9;-~]+):[ \t]*(.*)\Z", re.DOTALL)
 _NO_HEADER = re.compile(r"^(?![ \t])(?![!-9;-~]+:)[^\r\n]+", re.MULTILINE)
 _NO_LINE_END = re.compile(r"\x00|\r(?!\n)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -76,8 +77,8 @@ class CoreMetadata(Struct, frozen=True, kw_only=True):
 
 def parse(data: bytes) -> CoreMetadata:
     """Read whatever can be read: unknown fields and wrong values are kept or dropped, never refused."""
-    head, body = _split(data.decode("utf-8", "replace"))
-    return _read(head, body)[0]
+    headers, body, _ = _split(data.decode("utf-8", "replace"))
+    return _read(headers, body)
 
 
 def check(data: bytes, *, at: str = "METADATA") -> tuple[CoreMetadata, tuple[Invalid, ...]]:
@@ -91,9 +92,9 @@ def check(data: bytes, *, at: str = "METADATA") -> tuple[CoreMetadata, tuple[Inv
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Invalid("the metadata is not UTF-8", at=at, hint=f"see byte {error.start}") from error
-    head, body = _split(text)
-    metadata, repeated = _read(head, body)
-    faults = islice(chain(_faults_of_form(head, repeated), _faults_of_values(metadata)), _MOST_FAULTS)
+    headers, body, head = _split(text)
+    metadata = _read(headers, body)
+    faults = islice(chain(_faults_of_form(head, headers), _faults_of_values(metadata)), _MOST_FAULTS)
     return metadata, tuple(Invalid(what, at=f"{at}: {field}", hint=hint) for field, what, hint in faults)
 
 
@@ -101,51 +102,65 @@ def check(data: bytes, *, at: str = "METADATA") -> tuple[CoreMetadata, tuple[Inv
 _Fault = tuple[str, str, str]
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Headers and body. Only the headers go to the e-mail parser: as mail, a body may nest without end."""
+# Lower-case field name to its values, in the order of the text.
+_Headers = Mapping[str, list[str]]
+
+
+def _split(text: str) -> tuple[_Headers, str, str]:
+    """The fields, the body, and the text before the body as it stands.
+
+    Ours, because packaging.metadata.parse_email takes time that grows with the square of the number of
+    fields (70 kB of them: 4 s), and because mail within mail may nest without end.
+    """
     blank = _BLANK_LINE.search(text)
-    return (text, "") if blank is None else (text[: blank.start()], text[blank.end() :])
+    head, body = (text, "") if blank is None else (text[: blank.start()], text[blank.end() :])
+    lines: dict[str, list[list[str]]] = {}
+    current: list[str] = []
+    for line in _LINE_END.split(head):
+        if line.startswith((" ", "\t")):
+            current.append(line)
+        elif found := _FIELD.match(line):
+            current = [found[2]]
+            lines.setdefault(found[1].lower(), []).append(current)
+        elif line:
+            break  # as the e-mail parser does: the rest is body, to which `check` objects
+    return {name: ["\n".join(parts) for parts in values] for name, values in lines.items()}, body, head
 
 
-def _read(head: str, body: str) -> tuple[CoreMetadata, Mapping[str, list[str]]]:
-    """The metadata, and the headers that could not be read (unknown ones too), by lower-case name."""
-    raw, unread = parse_email(head + "\n\n")
-    fields = cast("Mapping[str, Any]", raw)
+def _read(headers: _Headers, body: str) -> CoreMetadata:
+    def text(field: str) -> str:
+        return _present(headers[field][0]) if field in headers else ""
 
-    def text(key: str) -> str:
-        return _present(fields[key] if key in fields else _first(unread, key.replace("_", "-")))
+    def texts(field: str) -> tuple[str, ...]:
+        return tuple(value for value in map(_present, headers.get(field, ())) if value)
 
-    def texts(key: str) -> tuple[str, ...]:
-        return tuple(value for value in map(_present, fields.get(key, ())) if value)
-
-    metadata = CoreMetadata(
-        metadata_version=text("metadata_version"),
+    return CoreMetadata(
+        metadata_version=text("metadata-version"),
         name=text("name"),
         version=text("version"),
         summary=text("summary"),
         description=body if body.strip() else _unfold(text("description")),
-        description_content_type=text("description_content_type"),
-        keywords=_present(",".join(fields.get("keywords", ())) or _first(unread, "keywords")),
+        description_content_type=text("description-content-type"),
+        keywords=text("keywords"),
         license=text("license"),
-        license_expression=text("license_expression"),
-        license_files=texts("license_files"),
-        classifiers=texts("classifiers"),
+        license_expression=text("license-expression"),
+        license_files=texts("license-file"),
+        classifiers=texts("classifier"),
         author=text("author"),
-        author_email=text("author_email"),
+        author_email=text("author-email"),
         maintainer=text("maintainer"),
-        maintainer_email=text("maintainer_email"),
-        requires_python=text("requires_python"),
-        requires_dist=texts("requires_dist"),
-        provides_extra=texts("provides_extra"),
+        maintainer_email=text("maintainer-email"),
+        requires_python=text("requires-python"),
+        requires_dist=texts("requires-dist"),
+        provides_extra=texts("provides-extra"),
         dynamic=texts("dynamic"),
-        platforms=texts("platforms"),
-        home_page=text("home_page"),
-        download_url=text("download_url"),
-        project_urls=_project_urls(raw.get("project_urls", {}), unread.get("project-url", ())),
-        import_names=texts("import_names"),
-        import_namespaces=texts("import_namespaces"),
+        platforms=texts("platform"),
+        home_page=text("home-page"),
+        download_url=text("download-url"),
+        project_urls=_project_urls(texts("project-url")),
+        import_names=texts("import-name"),
+        import_namespaces=texts("import-namespace"),
     )
-    return metadata, unread
 
 
 def _present(text: str) -> str:
@@ -154,26 +169,16 @@ def _present(text: str) -> str:
     return "" if text == "UNKNOWN" else text
 
 
-def _first(unread: Mapping[str, list[str]], key: str) -> str:
-    values = unread.get(key)
-    # What is no text here is a message that the e-mail parser made of the headers.
-    return values[0] if values and isinstance(values[0], str) else ""
-
-
 def _unfold(description: str) -> str:
     """The text of a Description header: further lines begin with eight spaces, or seven and "|" (PEP 345)."""
     first, *more = description.splitlines() or [""]
     return "\n".join([first, *(re.sub(r"\A(?: {7}[|]| {8})", "", line) for line in more)])
 
 
-def _project_urls(labelled: Mapping[str, str], repeated: Sequence[str]) -> dict[str, str]:
-    """By label; where labels repeat, packaging gives the lines, of which the first wins here."""
-    pairs = [
-        *labelled.items(),
-        *((label, url) for label, _, url in (line.partition(",") for line in repeated)),
-    ]
+def _project_urls(lines: Iterable[str]) -> dict[str, str]:
+    """`label, URL` lines by label; where labels repeat, the first wins."""
     urls: dict[str, str] = {}
-    for label, url in pairs:
+    for label, _, url in (line.partition(",") for line in lines):
         if _present(url):
             urls.setdefault(label.strip(), _present(url))
     return urls
@@ -187,14 +192,15 @@ _SINGLE: Final = frozenset(
 )
 
 
-def _faults_of_form(head: str, unread: Mapping[str, list[str]]) -> Iterator[_Fault]:
+def _faults_of_form(head: str, headers: _Headers) -> Iterator[_Fault]:
     if _NO_LINE_END.search(head):
         yield "headers", "a bare carriage return or a null byte", "installers read such lines differently"
     stray = _NO_HEADER.search(head)
     if stray:
         yield "headers", f"{stray[0][:60]!a} is no header", "continue a long value with leading spaces"
-    for field in sorted(_SINGLE & unread.keys()):
-        yield field.title(), "the field is given more than once", ""
+    for field in sorted(_SINGLE & headers.keys()):
+        if len(headers[field]) > 1:
+            yield field.title(), "the field is given more than once", ""
 
 
 def _faults_of_values(metadata: CoreMetadata) -> Iterator[_Fault]:
