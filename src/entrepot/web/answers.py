@@ -1,6 +1,7 @@
 """Making ready answers, and sending them from the app behind the hot path for the first time."""
 
 import hashlib
+import sys
 import zlib
 from datetime import datetime
 
@@ -14,6 +15,11 @@ from entrepot.web.asgi import send_answer
 from entrepot.web.cache import Headers, Ready, ReadyCache, Variant
 from entrepot.web.site import Site
 from entrepot.web.warm import Answer, is_unchanged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 # Pages need no script, no frame and no form; a README's text must not become one (PyPI sends the same).
 _CSP = "sandbox allow-top-navigation; default-src 'none'"
@@ -36,8 +42,9 @@ async def page(
     """A page in one format and one coding, with a strong ETag of its own (RFC 9110 §8.8.3)."""
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     coding = coding if len(body) >= _SMALLEST_WORTH_COMPRESSING else ""
-    if coding == "gzip":
-        body = await finished(_gzip, body) if len(body) > _IN_A_THREAD else _gzip(body)
+    if coding:
+        compress = CODINGS[coding]
+        body = await finished(compress, body) if len(body) > _IN_A_THREAD else compress(body)
     etag = f'"{digest}{"-" + coding if coding else ""}"'
     both: Headers = [("etag", etag), ("vary", vary)]
     headers: Headers = [
@@ -106,6 +113,15 @@ def _gzip(body: bytes) -> bytes:
     # wbits 31: a gzip header without a time, so that equal pages stay equal.
     compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
     return compressor.compress(body) + compressor.flush()
+
+
+def _zstd(body: bytes) -> bytes:
+    # A page of 1,000 files: a quarter smaller than gzip and in a seventh of the time. Hashes do not compress, so
+    # higher levels only take longer.
+    return zstd.compress(body, level=1)
+
+
+CODINGS = {"zstd": _zstd, "gzip": _gzip}
 
 
 class Kept:

@@ -13,7 +13,7 @@ from entrepot.errors import NotFound
 from entrepot.index import Catalog, Mounted
 from entrepot.model import Project, ProjectName, is_valid_name, normalise
 from entrepot.stores.documents import gathered
-from entrepot.web import answers, problems
+from entrepot.web import answers, problems, warm
 from entrepot.web.answers import Kept
 from entrepot.web.cache import ReadyCache, variant
 from entrepot.web.site import Site, check_read
@@ -146,8 +146,7 @@ def chosen(request: Request) -> Format | None:
 
 
 def coding_for(request: Request) -> str:
-    accepted = ", ".join(request.headers.getlist("accept-encoding"))
-    return "gzip" if negotiate.accepts_gzip(accepted.encode("latin-1") or None) else ""
+    return warm.coding_for(", ".join(request.headers.getlist("accept-encoding")) or None)
 
 
 def not_acceptable(request: Request) -> Response:

@@ -116,9 +116,14 @@ def _answered(ready: Ready, method: str, header: Header, *, private: bool, token
 @lru_cache(maxsize=512)
 def variants(accept: str | None, accept_encoding: str | None) -> tuple[Variant, Variant]:
     """The variants of a simple page, None if it cannot be had, and of any other page, for these headers."""
-    coding = "gzip" if negotiate.accepts_gzip(_encoded(accept_encoding)) else ""
+    coding = coding_for(accept_encoding)
     chosen = negotiate.choose(_encoded(accept))
     return (variant(chosen, coding) if chosen is not None else None), variant(None, coding)
+
+
+def coding_for(accept_encoding: str | None) -> str:
+    """The content coding that the client likes best, "" for none: zstd for uv, gzip for pip."""
+    return next(iter(negotiate.encodings(_encoded(accept_encoding))), "")
 
 
 def _encoded(value: str | None) -> bytes | None:

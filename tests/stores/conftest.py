@@ -1,0 +1,54 @@
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from entrepot.index import Store
+from entrepot.stores.disk import Disk
+from entrepot.stores.memory import Memory
+
+Driver = Callable[[Path], AbstractAsyncContextManager[Store]]
+
+
+@asynccontextmanager
+async def _memory(_folder: Path) -> AsyncIterator[Store]:
+    store = Memory()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _disk(folder: Path) -> AsyncIterator[Store]:
+    yield Disk.open(folder / "store", create=True)
+
+
+# A new driver is one line here, and then the whole of test_contract.py is about it as well.
+DRIVERS: dict[str, Driver] = {"memory": _memory, "disk": _disk}
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> Driver:
+    return DRIVERS[request.param]
+
+
+@pytest.fixture
+async def store(driver: Driver, tmp_path: Path) -> AsyncIterator[Store]:
+    async with driver(tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk.open(tmp_path / "store", create=True)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users may enter, which pytest's own is not."""
+    with tempfile.TemporaryDirectory(prefix="entrepot-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
