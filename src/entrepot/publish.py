@@ -101,7 +101,8 @@ async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> In
         problems.extend(error.problems or (error,))
         return None
     problems.extend([*found.safety, *found.form])
-    problems.extend(metadata.disagreements(found.metadata, candidate.form.fields))
+    if found.metadata.name:  # without it there was nothing to read, which is said already
+        problems.extend(metadata.disagreements(found.metadata, candidate.form.fields))
     return found
 
 

@@ -6,11 +6,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 
+from entrepot.distributions import Limits
 from tests.distributions.build import record_line, wheel_members, zip_bytes
 from tests.distributions.cases import Case, Outcome
 from tests.distributions.rawzip import Entry, changed, entries, write
-
-from entrepot.distributions import Limits
 
 MODULE = "demo/__init__.py"
 MEMBERS = wheel_members(files={MODULE: b"x = 1\n" * 50})

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.distributions import hostile_sdists, hostile_wheels, hostile_zips
-from tests.distributions.cases import Case
 
 from entrepot.distributions import inspect, read_metadata
 from entrepot.errors import EntrepotError, Invalid
+from tests.distributions import hostile_sdists, hostile_wheels, hostile_zips
+from tests.distributions.cases import Case
 
 CASES = [*hostile_zips.CASES, *hostile_wheels.CASES, *hostile_sdists.CASES]
 

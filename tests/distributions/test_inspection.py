@@ -16,6 +16,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from entrepot.distributions import DEFAULT, Limits, inspect, read_metadata
+from entrepot.distributions.findings import Findings
+from entrepot.distributions.inflate import Gunzipped
+from entrepot.distributions.zips import is_zip
+from entrepot.errors import Invalid
 from tests.distributions import hostile_zips
 from tests.distributions.build import (
     make_sdist,
@@ -32,13 +38,6 @@ from tests.distributions.build import (
 )
 from tests.distributions.cases import SDIST, WHEEL, Case
 from tests.distributions.rawzip import Entry, changed, entries, write
-
-from entrepot.distributions import DEFAULT, Limits, inspect, read_metadata
-from entrepot.distributions.findings import Findings
-from entrepot.distributions.inflate import Gunzipped
-from entrepot.distributions.wheels import expanded
-from entrepot.distributions.zips import is_zip
-from entrepot.errors import Invalid
 
 _SCRIPTS = """\
 [console_scripts]
@@ -211,12 +210,6 @@ def test_a_licence_that_is_there_is_found(tmp_path: Path) -> None:
     licensed = {"demo-1.0.dist-info/licenses/LICENSE": b"MIT"}
     _accepted(make_wheel(tmp_path, files=licensed, metadata_extra=extra))
     _accepted(make_sdist(tmp_path, files={"LICENSE": b"MIT", "setup.py": b""}, metadata_extra=extra))
-
-
-def test_compressed_tags_may_be_written_in_any_order(tmp_path: Path) -> None:
-    path = make_wheel(tmp_path, tags="py2.py3-none-any")
-    _accepted(path, "demo-1.0-py3.py2-none-any.whl")
-    assert expanded("py2.py3-none-any") == {("py2", "none", "any"), ("py3", "none", "any")}
 
 
 def test_signatures_need_not_be_listed(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.distributions.build import sdist_bytes, wheel_bytes, wheel_members, zip_bytes
-from tests.distributions.cases import SDIST, WHEEL
 
 from entrepot.distributions import Inspection, inspect, read_metadata
 from entrepot.errors import Invalid
+from tests.distributions.build import sdist_bytes, wheel_bytes, wheel_members, zip_bytes
+from tests.distributions.cases import SDIST, WHEEL
 
 _SCRIPTS = "[console_scripts]\ndemo = demo:main\n"
 _WHEEL = wheel_bytes(requires=["a>=1"], entry_points=_SCRIPTS)

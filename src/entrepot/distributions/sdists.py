@@ -13,6 +13,7 @@ from entrepot.distributions.limits import Limits
 from entrepot.distributions.tars import REFUSED, Member, Tar
 from entrepot.errors import Invalid
 from entrepot.wire.filenames import Distribution
+from entrepot.wire.metadata import CoreMetadata
 
 _PKG_INFO: Final = "PKG-INFO"
 
@@ -89,7 +90,7 @@ def _folders(name: str) -> Iterator[str]:
 
 
 def inspect(path: Path, distribution: Distribution, findings: Findings, limits: Limits, *, top: str) -> Inspection:
-    """Everything about an sdist whose one folder should be `top`. Raises `Invalid` if it has no PKG-INFO."""
+    """Everything about an sdist whose one folder should be `top`. Without a PKG-INFO its metadata is empty."""
     refuse_zip(path)
     tree = _Tree(findings)
     with Gunzipped(path, limits) as stream:
@@ -97,9 +98,7 @@ def inspect(path: Path, distribution: Distribution, findings: Findings, limits: 
         if stream.has_trailing_data:
             findings.malformed("there is data behind the gzip stream")
     tree.check_links()
-    if data is None:
-        raise Invalid("the file is missing", at=f"{top}/{_PKG_INFO}", hint="build the sdist with a build backend")
-    metadata = agreement.judged(data, distribution, findings, at=_PKG_INFO)
+    metadata = _judged(data, distribution, findings, at=f"{top}/{_PKG_INFO}")
     _check_tree(tree, top, findings)
     for licence in agreement.missing_licences(metadata, top, frozenset(tree.names)):
         findings.malformed("the file is missing", at=shown(f"{top}/{licence}"))
@@ -110,6 +109,13 @@ def inspect(path: Path, distribution: Distribution, findings: Findings, limits: 
         safety=tuple(findings.safety),
         form=tuple(findings.form),
     )
+
+
+def _judged(data: bytes | None, distribution: Distribution, findings: Findings, *, at: str) -> CoreMetadata:
+    if data is None:  # as in the oldest sdists, which still install
+        findings.malformed("the file is missing", at=at, hint="build the sdist with a build backend")
+        return CoreMetadata()
+    return agreement.judged(data, distribution, findings, at=_PKG_INFO)
 
 
 def _walk(tar: Tar, tree: _Tree, limits: Limits) -> bytes | None:
@@ -163,8 +169,8 @@ def read_metadata(path: Path, findings: Findings, limits: Limits) -> bytes:
 
 def inspect_zip(path: Path, distribution: Distribution, findings: Findings, limits: Limits) -> Inspection:
     """A .zip sdist, as they were made before PEP 625: its names, and the metadata in it."""
-    data = read_zip_metadata(path, findings, limits)
-    metadata = agreement.judged(data, distribution, findings, at=_PKG_INFO)
+    data = _zip_metadata(path, findings, limits)
+    metadata = _judged(data, distribution, findings, at=_PKG_INFO)
     return Inspection(
         distribution=distribution,
         metadata=metadata,
@@ -176,8 +182,15 @@ def inspect_zip(path: Path, distribution: Distribution, findings: Findings, limi
 
 def read_zip_metadata(path: Path, findings: Findings, limits: Limits) -> bytes:
     """The bytes of PKG-INFO of a .zip sdist."""
+    data = _zip_metadata(path, findings, limits)
+    if data is None:
+        raise Invalid("the file is missing", at=_PKG_INFO)
+    return data
+
+
+def _zip_metadata(path: Path, findings: Findings, limits: Limits) -> bytes | None:
     with zips.Zip(path, limits, findings) as archive:
         for name in archive.by_name:
             if name.count("/") == 1 and name.endswith(f"/{_PKG_INFO}"):
                 return archive.unpack(name, limits.metadata)
-    raise Invalid("the file is missing", at=_PKG_INFO)
+    return None

@@ -1,8 +1,6 @@
 """Wheels: a ZIP archive with one .dist-info folder that tells the truth about it (PEP 427)."""
 
 from email.parser import HeaderParser
-from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +17,6 @@ from entrepot.wire.metadata import parsed_version
 _SUFFIX: Final = ".dist-info"
 # gzip, bzip2, xz and zstd: a ZIP reader that starts at the end would not notice.
 _OTHER_MAGIC: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-_MOST_TAGS: Final = 1024
-
-_TagSet = frozenset[tuple[str, ...]]
 
 
 def inspect(
@@ -38,7 +33,7 @@ def inspect(
         names = frozenset(archive.by_name)
         for licence in agreement.missing_licences(metadata, f"{folder}/licenses", names):
             findings.malformed("the file is missing", at=shown(f"{folder}/licenses/{licence}"))
-        _check_wheel_file(archive, folder, distribution, findings)
+        _check_wheel_file(archive, folder, findings)
         _check_entry_points(archive, folder, findings)
         records.check(archive, folder, findings, thorough=thorough)
     return Inspection(
@@ -95,8 +90,12 @@ def _metadata(archive: Zip, folder: str) -> bytes:
     return archive.unpack(name, archive.limits.metadata)
 
 
-def _check_wheel_file(archive: Zip, folder: str, distribution: Distribution, findings: Findings) -> None:
-    """WHEEL must be of version 1 and say the same tags as the filename (PEP 427, "File contents")."""
+def _check_wheel_file(archive: Zip, folder: str, findings: Findings) -> None:
+    """WHEEL must be of version 1 (PEP 427, "File contents").
+
+    Its tags are not compared with the filename's: installers go by the filename, PyPI does not compare either, and
+    popular wheels (playwright, ray) differ.
+    """
     at = f"{folder}/WHEEL"
     if at not in archive.by_name:
         findings.malformed("the file is missing", at=shown(at))
@@ -107,19 +106,6 @@ def _check_wheel_file(archive: Zip, folder: str, distribution: Distribution, fin
     version = str(headers.get("Wheel-Version", "")).strip()
     if version.partition(".")[0] != "1":
         findings.malformed(f"Wheel-Version {shown(version)!r} is not 1.x", at=shown(at))
-    written = [str(tags).strip() for tags in headers.get_all("Tag", [])[:_MOST_TAGS]]
-    if frozenset().union(*map(expanded, written)) != expanded(distribution.tags):
-        findings.malformed(
-            f"its tags ({shown(', '.join(written)) or 'none'}) are not those of the filename",
-            at=shown(at),
-            hint="build the wheel again instead of renaming it, or use `wheel tags`",
-        )
-
-
-def expanded(tags: str) -> _TagSet:
-    """The single tags of a compressed set such as py2.py3-none-any (PEP 425); empty if it is too large."""
-    parts = [part.split(".") for part in tags.lower().split("-")]
-    return frozenset(product(*parts)) if prod(map(len, parts)) <= _MOST_TAGS else frozenset()
 
 
 def _check_entry_points(archive: Zip, folder: str, findings: Findings) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from entrepot import distributions
 from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
@@ -26,7 +27,7 @@ from entrepot.sources.tree import Found, Tree
 from entrepot.stores import failures
 from entrepot.stores.pieces import Pieces
 from entrepot.threads import finished
-from entrepot.wire import filenames, metadata
+from entrepot.wire import filenames
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class Folder:
             hashes={"sha256": learned.sha256},
             uploaded=_moment(learned.mtime_ns),
             requires_python=learned.requires_python,
-            core_metadata={"sha256": digest} if digest is not None and item.filename.endswith(".whl") else False,
+            core_metadata={"sha256": digest} if digest is not None else False,
             legacy=learned.legacy,
             origin=self.name,
         )
@@ -194,13 +195,16 @@ def _learn(item: Found, known: Learned | None) -> Learned:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     seen = Learned(size=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256)
     try:
-        data = distributions.read_metadata(Path(item.path), item.filename)
-    except Invalid as error:
-        return msgspec.structs.replace(seen, unsafe=str(error))
-    return msgspec.structs.replace(
+        inspection = distributions.inspect(Path(item.path), item.filename, thorough=False)
+    except Invalid as error:  # no metadata can be had, or only at a risk
+        return replace(seen, unsafe=str(error))
+    data = inspection.metadata_bytes
+    return replace(
         seen,
-        metadata_sha256=hashlib.sha256(data).hexdigest(),
-        requires_python=metadata.parse(data).requires_python or None,
+        unsafe="; ".join(map(str, inspection.safety)) or None,
+        legacy=str(inspection.form[0]) if inspection.form else None,
+        metadata_sha256=hashlib.sha256(data).hexdigest() if data is not None else None,
+        requires_python=inspection.metadata.requires_python or None,
     )
 
 
