@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
 from entrepot.access import Tokens
 from entrepot.combine import First, Remembered
-from entrepot.config import Config, Folder, Hosted, IndexSettings, Virtual
-from entrepot.errors import EntrepotError
+from entrepot.config import DEFAULT_STORE, Config, Folder, Hosted, IndexSettings, Virtual
+from entrepot.errors import EntrepotError, Invalid, Unavailable
 from entrepot.index import Catalog, Index, Mounted, Sink, Source, Store
 from entrepot.sources.names import Names
 from entrepot.stores import open_store
@@ -23,7 +24,6 @@ from entrepot.threads import finished
 
 log = logging.getLogger(__name__)
 
-DEFAULT_STORE = "data"  # the disk under `data`, where no [store.NAME] is named
 _SWEEP_EVERY = 300.0  # seconds
 
 
@@ -39,29 +39,46 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_stores(config: Config) -> dict[str, Store]:
-    """The stores that the configuration needs, by name. The one under `data` is created when missing.
+# What is done where nothing was ever kept under `data`: the store is made, the command refused, or run as over an
+# empty store that is forgotten.
+Missing = Literal["create", "refuse", "ignore"]
+
+
+def open_stores(config: Config, missing: Missing = "create") -> dict[str, Store]:
+    """The stores that the configuration needs, by name. `missing` is about the one under `data` only.
 
     Blocking. Raises `Unavailable` for a configured store that does not exist, unless `config.create`.
     """
     stores = {name: open_store(settings.url, create=config.create) for name, settings in config.store.items()}
-    hosted = [settings for settings in config.index.values() if isinstance(settings, Hosted)]
-    if not stores or any(settings.store is None for settings in hosted):
-        stores[DEFAULT_STORE] = open_store(config.store_folder, create=True)
+    hosted = {settings.store for settings in config.index.values() if isinstance(settings, Hosted)}
+    if not stores or not hosted.isdisjoint({None, DEFAULT_STORE}) or config.access.store == DEFAULT_STORE:
+        stores[DEFAULT_STORE] = _default_store(config, missing)
     return stores
+
+
+def _default_store(config: Config, missing: Missing) -> Store:
+    folder = config.store_folder
+    for path in (folder.parent, folder):
+        if path.exists() and not path.is_dir():
+            raise Invalid("is not a folder", at=str(path), hint="see --data")
+    # A folder that is there and holds no store is left to the driver: its disk may not be mounted.
+    if missing == "create" or folder.exists():
+        return open_store(folder, create=missing == "create")
+    if missing == "ignore":
+        log.warning("nothing is kept in %s yet", config.data)
+        return open_store("memory://", create=True)
+    raise Unavailable("nothing is kept here", at=config.data, hint="see --data; `entrepot serve` begins a new store")
 
 
 def main_store(config: Config, stores: dict[str, Store]) -> Store:
     """The one that holds the tokens, and what has no store of its own."""
-    if config.access.store is not None:
-        return stores[config.access.store]
-    return stores[next(iter(config.store), DEFAULT_STORE)]
+    return stores[config.access.store or next(iter(config.store), DEFAULT_STORE)]
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Assembled]:
+async def opened(config: Config, missing: Missing = "refuse") -> AsyncIterator[Assembled]:
     """The catalog and the tokens for as long as the block runs, without background work: for commands."""
-    stores = await finished(open_stores, config)
+    stores = await finished(open_stores, config, missing)
     yield _assemble(config, stores)[0]
 
 

@@ -117,6 +117,12 @@ class Store(Protocol):
     async def write(self, key: str, body: Body, *, expect: Expect) -> Etag:
         """Raises `Conflict` if what is there is not as expected; `Invalid` if a `Staged` body is not as described."""
 
+    async def write_all(self, bodies: Mapping[str, bytes | Staged]) -> None:
+        """Write several objects, whatever is there. All are durable when it returns; a failure may leave some.
+
+        For a file and its companions: where they share a folder it costs less than one by one.
+        """
+
     async def delete(self, key: str, *, expect: Expect) -> None:
         """Idempotent with `ANY`. Raises `Conflict` if what is there is not the etag expected."""
 

@@ -4,8 +4,14 @@ import re
 
 from entrepot.errors import Invalid
 
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
-_SECONDS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "day": 86400, "d": 86400}
+# Fifteen digits are more than any duration or size needs, and few enough for a float to hold.
+_QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)\s*\Z")
+_SECONDS = {
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
 _BYTES = {
     "": 1,
     "b": 1,
@@ -23,8 +29,7 @@ _BYTES = {
 def seconds(text: str | int) -> float:
     """The seconds of "30s", "10 min", "2 hours", "7 days"; a bare number means seconds."""
     number, unit = _split(text, 'a duration such as "10 min"')
-    plain = unit.lower()
-    factor = _SECONDS.get(plain) or _SECONDS.get(plain.removesuffix("s"))
+    factor = _SECONDS.get(unit.lower())
     if factor is None:
         raise Invalid(f"{text!r} has an unknown unit of time", hint="use s, min, h or days")
     return number * factor
@@ -43,7 +48,7 @@ def in_words(count: int) -> str:
     """A size for people: "1.5 GiB"."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
+        if round(value, 1) < 1024 or unit == "GiB":
             break
         value /= 1024
     return f"{value:.1f} {unit}".replace(".0 ", " ")

@@ -158,6 +158,25 @@ async def test_a_staged_file_replaces_what_was_there(store: Store) -> None:
     assert (await store.stat(KEY)).etag == after
 
 
+async def test_several_objects_are_written_together_whatever_is_there(store: Store) -> None:
+    before = await store.write(KEY, b"old", expect=ANY)
+    staged = stage(store, b"new")
+    await store.write_all({KEY: staged, f"{KEY}.metadata": b"Name: numpy", "elsewhere/it": b""})
+    assert [await content(store, key) for key in (KEY, f"{KEY}.metadata", "elsewhere/it")] == [
+        b"new",
+        b"Name: numpy",
+        b"",
+    ]
+    assert (await store.stat(KEY)).etag != before
+    assert left_in_staging(store) == [staged.path]
+
+
+async def test_of_several_objects_none_is_written_under_a_nasty_key(store: Store) -> None:
+    with pytest.raises(Invalid):
+        await store.write_all({KEY: b"wheel", "../outside": b"x"})
+    assert await keys(store) in ([], [KEY])
+
+
 async def test_stat_tells_size_time_and_the_etag_that_write_returned(store: Store) -> None:
     etag = await store.write(KEY, b"12345", expect=ANY)
     entry = await store.stat(KEY)

@@ -168,10 +168,10 @@ class Hosted:
     async def _write_bytes(self, addition: Addition) -> None:
         """The blob and its companion, also if they exist: that renews their time, so that `gc` waits again."""
         key = self._blob(addition.file)
-        writes = [self._store.write(key, addition.staged, expect=ANY)]
+        bodies: dict[str, bytes | Staged] = {key: addition.staged}
         if addition.metadata is not None:
-            writes.append(self._store.write(f"{key}.metadata", addition.metadata, expect=ANY))
-        await asyncio.gather(*writes)
+            bodies[f"{key}.metadata"] = addition.metadata
+        await self._store.write_all(bodies)
 
     async def _write_again_if_collected(self, addition: Addition) -> None:
         """A `gc` that marked these bytes as orphans may have removed them just before the record named them."""

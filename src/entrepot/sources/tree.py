@@ -4,6 +4,7 @@ A look stats directories only: 2,000 of them take 4 ms. Files are stat'ed when t
 """
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,8 +33,9 @@ class Found(Struct, frozen=True):
 class _Folder(Struct):
     mtime_ns: int
     settled: bool
-    files: dict[str, ProjectName]
-    folders: frozenset[str]
+    # With its inode: a file that another one was moved over has a new one, whatever its size and time.
+    files: dict[str, tuple[ProjectName, int]]
+    folders: tuple[str, ...]  # in order
 
 
 class Tree:
@@ -43,6 +45,7 @@ class Tree:
         self._roots = tuple(os.path.abspath(root) for root in roots)
         self._folders: dict[str, _Folder] = {}
         self._projects: dict[ProjectName, tuple[Found, ...]] = {}
+        self.unreadable: dict[str, str] = {}  # what the last look could not look into, and why
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -64,31 +67,43 @@ class Tree:
         touched: set[ProjectName] = set()
         before = self._folders
         self._folders = {}
+        self.unreadable = {}
         for root in self._roots:
             for path in self._walk(root, before):
                 old, new = before.get(path), self._folders[path]
                 if old is not new:
                     touched |= _differences(old, new)
         for path in before.keys() - self._folders.keys():
-            touched |= set(before[path].files.values())
+            touched |= {project for project, _ in before[path].files.values()}
         self._regroup(touched)
         return frozenset(touched)
 
-    def _walk(self, folder: str, before: dict[str, _Folder]) -> Iterator[str]:
-        state = _state(folder, before.get(folder))
-        if state is None or folder in self._folders:
-            return
-        self._folders[folder] = state
-        yield folder
-        for name in sorted(state.folders):
-            yield from self._walk(f"{folder}/{name}", before)
+    def _walk(self, root: str, before: dict[str, _Folder]) -> Iterator[str]:
+        waiting = [root]
+        while waiting:
+            folder = waiting.pop()
+            if folder in self._folders:
+                continue  # one root lies in another
+            state = self._look_into(folder, before.get(folder))
+            if state is not None:
+                self._folders[folder] = state
+                yield folder
+                waiting += [f"{folder}/{name}" for name in reversed(state.folders)]
+
+    def _look_into(self, folder: str, before: _Folder | None) -> _Folder | None:
+        """The directory as it is now, None if it is not there; as it was before if that cannot be known."""
+        try:
+            return _state(folder, before)
+        except OSError as error:
+            self.unreadable[folder] = error.strerror or repr(error)
+            return before
 
     def _regroup(self, touched: set[ProjectName]) -> None:
         if not touched:
             return
         groups: dict[ProjectName, dict[str, Found]] = {name: {} for name in touched}
         for path, folder in self._folders.items():
-            for filename, project in folder.files.items():
+            for filename, (project, _) in folder.files.items():
                 if project in groups:
                     groups[project].setdefault(filename, Found(path, filename))
         for name, files in groups.items():
@@ -100,9 +115,9 @@ class Tree:
 
 def _differences(old: _Folder | None, new: _Folder) -> set[ProjectName]:
     if old is None:
-        return set(new.files.values())
+        return {project for project, _ in new.files.values()}
     changed = old.files.items() ^ new.files.items()
-    return {project for _, project in changed}
+    return {project for _, (project, _) in changed}
 
 
 def _state(folder: str, before: _Folder | None) -> _Folder | None:
@@ -111,8 +126,8 @@ def _state(folder: str, before: _Folder | None) -> _Folder | None:
         stamp = os.stat(folder).st_mtime_ns
         if before is not None and before.settled and stamp == before.mtime_ns:
             return before
-        files: dict[str, ProjectName] = {}
-        folders = []
+        files: dict[str, tuple[ProjectName, int]] = {}
+        folders: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -120,21 +135,25 @@ def _state(folder: str, before: _Folder | None) -> _Folder | None:
                 if entry.is_dir(follow_symlinks=False):  # a link could lead in a circle
                     folders.append(entry.name)
                 elif (project := _project(entry.name)) is not None:
-                    files[entry.name] = project
+                    files[entry.name] = project, entry.inode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     settled = time.time_ns() - stamp > _SETTLED
-    return _Folder(stamp, settled, files, frozenset(folders))
+    return _Folder(stamp, settled, files, tuple(sorted(folders)))
+
+
+# Five parts and so one way to read them: what the first part is to `filenames.parse` it is here.
+_PLAIN_WHEEL = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)(?:-[A-Za-z0-9._+!]+){4}\.whl\Z", re.ASCII).match
 
 
 def _project(filename: str) -> ProjectName | None:
     """The project that a filename belongs to; None if it is that of no distribution.
 
-    Most files are wheels with a normal name, where the first part is all there is to it (PEP 427): 51,000 of
+    Most files are wheels with a plain name, where the first part is all there is to it (PEP 427): 51,000 of
     them are grouped in 0.1 s.
     """
-    if filename.endswith(".whl") and filename.count("-") in {4, 5}:
-        return _normal(filename.partition("-")[0])
+    if plain := _PLAIN_WHEEL(filename):
+        return _normal(plain[1])
     try:
         return filenames.parse(filename).project
     except Invalid:

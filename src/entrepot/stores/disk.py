@@ -5,7 +5,7 @@ acknowledged is durable: the file's bytes before its name, the name before the a
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, aclosing
 from itertools import islice
 from pathlib import Path
@@ -80,6 +80,11 @@ class Disk:
             return await finished(placing.commit, self._root, key, staged, expect)
         finally:
             await finished(opened.close)
+
+    async def write_all(self, bodies: Mapping[str, bytes | Staged]) -> None:
+        for key in bodies:
+            keys.check(key)
+        await finished(placing.put_all, self._root, bodies)
 
     async def delete(self, key: str, *, expect: Expect) -> None:
         """The file lies in `trash` until it is swept, for those who are about to open it."""

@@ -5,12 +5,12 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from itertools import count
 from pathlib import Path
 
 from entrepot.errors import Conflict, Invalid, NotFound
-from entrepot.index import ABSENT, Body, Content, Entry, Etag, Expect, Span, Staged, Stream, Traits
+from entrepot.index import ABSENT, ANY, Body, Content, Entry, Etag, Expect, Span, Staged, Stream, Traits
 from entrepot.stores import keys
 from entrepot.stores.entries import cut, require_expected
 from entrepot.threads import finished
@@ -56,6 +56,10 @@ class Memory:
         entry = Entry(key=key, size=len(content), etag=etag, modified=time.time())
         self._objects[key] = (entry, content)
         return etag
+
+    async def write_all(self, bodies: Mapping[str, bytes | Staged]) -> None:
+        for key, body in bodies.items():
+            await self.write(key, body, expect=ANY)
 
     async def delete(self, key: str, *, expect: Expect) -> None:
         keys.check(key)

@@ -7,12 +7,12 @@ this is blocking, and one call is all that a write needs.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from entrepot.errors import Conflict, Invalid, Unavailable
-from entrepot.index import ABSENT, Etag, Expect, Staged
+from entrepot.index import ABSENT, ANY, Etag, Expect, Staged
 from entrepot.stores import failures, identity, staging
 from entrepot.stores.entries import etag_of, is_object, require_expected
 from entrepot.stores.ownership import make_folder, refuse_strangers, sync_folder
@@ -30,6 +30,16 @@ def put(root: str, key: str, body: bytes | Staged, expect: Expect) -> Etag:
         return commit(root, key, staged, expect)
 
 
+def put_all(root: str, bodies: Mapping[str, bytes | Staged]) -> None:
+    """Write the objects, whatever is there; returns when all are durable. One fsync for each folder."""
+    for key, body in bodies.items():
+        with failures.translated(failures.while_writing, key, root), _staged(root, key, body) as staged:
+            _commit(root, key, staged, ANY)
+    for folder in {os.path.dirname(f"{root}/{key}") for key in bodies}:
+        with failures.translated(failures.while_writing, folder, root):
+            sync_folder(folder)
+
+
 def begin(root: str, key: str) -> StagingFile:
     """An empty file that will be put under `key`."""
     with failures.translated(failures.while_writing, key, root):
@@ -38,6 +48,15 @@ def begin(root: str, key: str) -> StagingFile:
 
 def commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
     """Put a complete staging file under its key."""
+    with failures.translated(failures.while_writing, key, root):
+        etag = _commit(root, key, staged, expect)
+        # After the lock: whoever follows us there makes our name durable together with its own.
+        sync_folder(os.path.dirname(f"{root}/{key}"))
+        return etag
+
+
+def _commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
+    """The same, but the name is durable only when its folder is synced."""
     target = f"{root}/{key}"
     with failures.translated(failures.while_writing, key, root):
         os.fsync(staged.fd)
@@ -51,8 +70,6 @@ def commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
                 os.fsync(staged.fd)  # the same file under both names, which a rename leaves alone: a new time
             else:
                 _place(root, staged, target, only_if_absent=expect is ABSENT)
-        # After the lock: whoever follows us there makes our name durable together with its own.
-        sync_folder(os.path.dirname(target))
         return etag_of(found)
 
 
