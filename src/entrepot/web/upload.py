@@ -1,7 +1,6 @@
 """The legacy upload: streamed to staging, hashed and limited in the same pass, then published."""
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,8 +23,7 @@ from entrepot.web.site import Site, may
 from entrepot.wire.upload_form import MAX_FIELD_BYTES, Form, UploadForm
 
 _GATHER = 1 << 20  # bytes that go to the disk and through the hashes with one change of threads
-# How much of a refused body is still read, so that the client sees the answer and not a reset connection.
-_DRAINED = 64 << 20
+_SMALL = 64 << 10  # bytes: writing them to the page cache and hashing them takes less than changing threads
 _WAIT_FOR_A_PLACE = 60.0  # seconds
 
 
@@ -49,8 +47,6 @@ class Uploads:
             return problems.answer(request, 408, text, {"Connection": "close"})
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
-        finally:
-            await _drain(request)
 
     async def _legacy(self, request: Request) -> Response:
         mounted = self._site.mounted(request)
@@ -68,7 +64,8 @@ class Uploads:
         """By the length that the client announces: before it has sent gigabytes in vain."""
         length = request.headers.get("content-length", "")
         # The form around the file may take as much as its fields may.
-        if length.isdecimal() and int(length) > self._site.max_upload + MAX_FIELD_BYTES:
+        # Nothing that exists has 20 digits, and int() refuses some thousand of them.
+        if length.isdecimal() and int(length[:20]) > self._site.max_upload + MAX_FIELD_BYTES:
             raise _too_large(self._site.max_upload)
 
     @asynccontextmanager
@@ -104,7 +101,7 @@ async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[C
     intake = _Intake(sink.staging, site.max_upload)
     try:
         complete = await _receive(request, form, intake, site.stall)
-        staged = await finished(intake.complete)
+        staged = await intake.stage()
         yield Candidate(
             filename=form.filename or "",
             form=complete,
@@ -113,7 +110,7 @@ async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[C
             action=request.query_params.get(":action"),
         )
     finally:
-        await finished(intake.close)
+        await intake.drop()
 
 
 async def _receive(request: Request, form: UploadForm, intake: "_Intake", stall: float) -> Form:
@@ -163,20 +160,19 @@ class _Intake:
         if self._waiting_size >= _GATHER:
             await finished(self._flush)
 
-    # What follows runs in threads.
-
-    def complete(self) -> Staged:
-        """The whole file, staged; it is there until `close`."""
-        staging = self._flush()
+    async def stage(self) -> Staged:
+        """The whole file; it is there until `drop`."""
+        staging = self._flush() if self.size <= _SMALL else await finished(self._flush)
         self.digests = {name: running.hexdigest() for name, running in self._hashes.items()}
         return Staged(path=staging.path, size=self.size, sha256=self.digests["sha256"])
 
-    def close(self) -> None:
+    async def drop(self) -> None:
         if self._staging is not None:
-            self._staging.close_and_remove()
+            close = self._staging.close_and_remove
+            close() if self.size <= _SMALL else await finished(close)
 
     def _flush(self) -> StagingFile:
-        # Made when there is something to write: most uploads take one change of threads for all of it.
+        # Made when there is something to write, so that a small file costs one file and no change of threads.
         staging = self._staging = self._staging or open_staging(self._folder)
         data = b"".join(self._waiting)
         self._waiting, self._waiting_size = [], 0
@@ -192,14 +188,3 @@ def _too_large(limit: int) -> Invalid:
         hint="[server] max-upload raises it",
         status=413,
     )
-
-
-async def _drain(request: Request) -> None:
-    """Read what is left of the body, within limits: an answer that comes while the client writes may be lost."""
-    left = _DRAINED
-    with contextlib.suppress(ClientDisconnect, TimeoutError, RuntimeError):
-        async with asyncio.timeout(5):
-            async for chunk in request.stream():
-                left -= len(chunk)
-                if left < 0:
-                    return
