@@ -190,6 +190,13 @@ def test_the_order_does_not_depend_on_the_order_given(pairs: list[tuple[Version,
     assert found == sorted(found)
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.one_of(_versions, st.just("nightly")), _tags), min_size=1, max_size=20, unique=True))
+def test_a_file_is_inserted_where_ordering_would_put_it(pairs: list[tuple[object, str]]) -> None:
+    files = [_file(f"demo-{version}-{tags}.whl") for version, tags in pairs]
+    assert filenames.inserted(filenames.ordered(files[1:]), files[0]) == filenames.ordered(files)
+
+
 @pytest.mark.parametrize(
     ("files", "latest"),
     [

@@ -5,6 +5,7 @@ allow a builder to write (PEP 427, PEP 440, PEP 625).
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
@@ -23,6 +24,7 @@ _READABLE = re.compile(r"[A-Za-z0-9._+!-]{1,255}\Z", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # .zip was a source distribution before PEP 625; such files still lie in folders and on mirrors.
 _SDIST_EXTENSIONS = (".tar.gz", ".zip")
+_NONE = Version("0")  # stands for a version that is not PEP 440 where only its absence counts
 _BUILD = re.compile(r"\d[A-Za-z0-9._]*\Z", re.ASCII)
 
 
@@ -207,6 +209,17 @@ def ordered(files: Iterable[File]) -> tuple[File, ...]:
     files = tuple(files)
     ranks = _ranks({file.version for file in files})
     return tuple(sorted(files, key=lambda file: (ranks[file.version], file.filename)))
+
+
+def inserted(files: tuple[File, ...], file: File) -> tuple[File, ...]:
+    """`ordered((*files, file))` for files that are in order already: a few comparisons, however many there are."""
+    place = bisect_right(files, _place(file), key=_place)
+    return (*files[:place], file, *files[place:])
+
+
+def _place(file: File) -> tuple[bool, Version, str]:
+    version = _version(file.version)
+    return version is not None, version or _NONE, file.filename
 
 
 def versions(files: Iterable[File]) -> tuple[str, ...]:
