@@ -52,6 +52,8 @@ def read(root: str) -> Identity:
             at=path,
             hint="run a newer entrepot",
         )
+    for folder in FOLDERS:  # a backup may have left them out: nothing in them is worth keeping
+        make_folder(f"{root}/{folder}", root)
     return identity
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from entrepot.errors import Conflict, Invalid, Unavailable
 from entrepot.index import ABSENT, ANY, Etag, Expect, Staged
-from entrepot.stores import failures, identity, staging
+from entrepot.stores import changes, failures, identity, staging
 from entrepot.stores.entries import etag_of, is_object, require_expected
 from entrepot.stores.ownership import make_folder, refuse_strangers, sync_folder
 from entrepot.stores.staging import StagingFile
@@ -60,7 +60,8 @@ def _commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
     target = f"{root}/{key}"
     with failures.translated(failures.while_writing, key, root):
         os.fsync(staged.fd)
-        with locked(root, key, os.stat(root)) as lock:
+        holder = os.stat(root)
+        with locked(root, key, holder) as lock:
             existing = _existing(target)
             if existing is not None and not is_object(existing):
                 raise Conflict("this is a folder of other keys", at=key)
@@ -70,6 +71,7 @@ def _commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
                 os.fsync(staged.fd)  # the same file under both names, which a rename leaves alone: a new time
             else:
                 _place(root, staged, target, only_if_absent=expect is ABSENT)
+            changes.tell(root, key, holder)
         return etag_of(found)
 
 
@@ -79,7 +81,8 @@ def discard(root: str, key: str, expect: Expect) -> None:
     with failures.translated(failures.while_writing, key, root):
         refuse_strangers(root)
         identity.require(root)
-        with locked(root, key, os.stat(root)) as lock:
+        holder = os.stat(root)
+        with locked(root, key, holder) as lock:
             existing = _existing(target)
             if existing is None or not is_object(existing):
                 require_expected(key, expect, None)
@@ -87,6 +90,7 @@ def discard(root: str, key: str, expect: Expect) -> None:
             require_expected(key, expect, etag_of(existing))
             remember(lock, existing)
             os.rename(target, staging.new_name(f"{root}/trash"))
+            changes.tell(root, key, holder)
         folder = os.path.dirname(target)
         sync_folder(folder)
         _prune(root, folder)

@@ -1,0 +1,82 @@
+"""What changed in a disk store, told to every process of the machine through shared memory.
+
+A warm page asks for the stat of its record, thousands of times a second. Instead of the file system it asks
+here: 4,096 marks stand for all keys, and every write of a key changes its mark before it is acknowledged. The
+marks lie in `locks/changes`, which readers map into their memory and writers write to.
+"""
+
+import hashlib
+import mmap
+import os
+import time
+
+from entrepot.errors import NotFound
+from entrepot.index import Entry
+from entrepot.stores.ownership import adopt, file_mode
+
+_SIZE = 8 * 4096
+# Seconds for which a mark is believed. Who changes a store without us (a restore, another machine on a network file
+# system) changes no mark, and is noticed after this long.
+_BELIEVED = 1.0
+_MOST = 50_000  # keys remembered
+
+
+class Changes:
+    """The marks of one store, and the stats that hold while they do. For one process."""
+
+    def __init__(self, root: str) -> None:
+        fd = _open(root, os.stat(root))
+        try:
+            if os.fstat(fd).st_size < _SIZE:
+                os.ftruncate(fd, _SIZE)
+            self._marks = memoryview(mmap.mmap(fd, _SIZE, prot=mmap.PROT_READ)).cast("Q")
+        finally:
+            os.close(fd)
+        self._seen: dict[str, tuple[int, int, float, Entry | None]] = {}
+
+    def recall(self, key: str) -> Entry | None:
+        """The stat of the key if it still holds, None if it has to be asked for. Raises `NotFound` if that holds."""
+        seen = self._seen.get(key)
+        if seen is None:
+            return None
+        slot, mark, until, entry = seen
+        if self._marks[slot] != mark or time.monotonic() >= until:
+            return None
+        if entry is None:
+            raise NotFound("no such object", at=key)
+        return entry
+
+    def watch(self, key: str) -> tuple[int, int]:
+        """To be called before the file system is asked, so that a change in between is not missed."""
+        slot = _slot(key)
+        return slot, self._marks[slot]
+
+    def remember(self, key: str, watched: tuple[int, int], entry: Entry | None) -> None:
+        if len(self._seen) >= _MOST:
+            self._seen.clear()
+        self._seen[key] = (*watched, time.monotonic() + _BELIEVED, entry)
+
+
+def tell(root: str, key: str, holder: os.stat_result) -> None:
+    """Change the mark of the key. Under the lock of its stripe, after the change, before anybody is told of it."""
+    fd = _open(root, holder)
+    try:
+        # Random and not counted up: nobody can come back to an old mark, whoever made the file anew.
+        os.pwrite(fd, os.urandom(8), 8 * _slot(key))
+    finally:
+        os.close(fd)
+
+
+def _open(root: str, holder: os.stat_result) -> int:
+    fd = os.open(f"{root}/locks/changes", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(holder))
+    try:
+        adopt(fd, holder)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _slot(key: str) -> int:
+    """Keys of different stripes never share a mark, so the stripe's lock guards it."""
+    return int(hashlib.sha256(key.encode()).hexdigest()[:3], 16)
