@@ -86,8 +86,7 @@ class Disk:
 
     async def read(self, key: str, span: Span | None = None) -> Content:
         keys.check(key)
-        # Opened on the event loop for the reason of `stat`; the bytes are read in threads.
-        return self._read(key, span)
+        return await finished(self._read, key, span)
 
     async def write(self, key: str, body: Body, *, expect: Expect) -> Etag:
         """A cancellation while the object is put into place is raised after it is there."""
@@ -131,6 +130,8 @@ class Disk:
         """Remove what was deleted ten minutes ago, and what writers that died left an hour ago."""
         await finished(self._sweep, now)
 
+    # What follows runs in threads.
+
     def _read(self, key: str, span: Span | None) -> Content:
         path = f"{self._root}/{key}"
         try:
@@ -156,8 +157,6 @@ class Disk:
             with failures.translated(failures.while_writing, key, self._root):
                 identity.require(self._root)  # where no store is, nothing is known to be absent
         return meant
-
-    # What follows runs in threads.
 
     def _take(self, entries: Iterator[Entry], amount: int) -> "tuple[Entry, ...]":
         with failures.translated(failures.while_reading, "", self._root):

@@ -13,8 +13,6 @@ from entrepot.threads import finished
 
 T = TypeVar("T")
 
-_AT_HAND = 256 << 10  # bytes
-
 # With jitter up to 0.64 s between the later ones, dozens of writers get through; more is a broken store.
 _ATTEMPTS = 40
 
@@ -122,10 +120,9 @@ async def read_bytes(store: Store, key: str) -> bytes:
 async def gathered(content: Content) -> bytes:
     """All bytes of a content that is known to be small."""
     match content:
-        case OnDisk(path=path, size=size):
+        case OnDisk(path=path):
             try:
-                # It was opened a moment ago, so it is at hand: going to a thread costs more than reading it.
-                return path.read_bytes() if size <= _AT_HAND else await finished(path.read_bytes)
+                return await finished(path.read_bytes)
             except FileNotFoundError as error:
                 raise NotFound("was removed a moment ago", at=path.name) from error
             except OSError as error:
