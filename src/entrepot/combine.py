@@ -33,16 +33,16 @@ class First:
                 return await member.project(name)
             except NotFound:
                 continue  # Denied and Unavailable pass through, on purpose
-        raise NotFound(f"no project {name}", at=name)
+        raise NotFound(f"no project {name}")
 
     async def revision(self, name: ProjectName | None) -> Revision:
         """The members' revisions up to the owner, absences included: a new owner further up changes it."""
-        seen = []
+        seen: list[str] = []
         for member in self._members:
             revision = await member.revision(name)
-            seen.append(revision)
             if name is not None and not is_absent(revision):
-                return Revision("|".join(seen))
+                return Revision("|".join([revision, *seen]))  # the owner's first: it is what tells it from absence
+            seen.append(revision)
         together = "|".join(seen)
         return absent(together) if name is not None else Revision(together)
 

@@ -335,7 +335,7 @@ def _store_problems(config: Config) -> list[EntrepotError]:
     for at, store in {**used, "access.store": config.access.store}.items():
         if store is not None and store not in known:
             problems.append(_unlike(store, known, "a [store.NAME]", at))
-    stores = {*config.store, *(store or DEFAULT_STORE for store in used.values())}
+    stores = known & {*config.store, *(store or DEFAULT_STORE for store in used.values())}
     if config.access.store is None and len(stores) > 1:
         hint = f"name one of: {', '.join(sorted(stores))}"
         problems.append(Invalid("several stores: say which one holds the tokens", at="access.store", hint=hint))

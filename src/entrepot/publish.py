@@ -17,6 +17,8 @@ from entrepot.wire import filenames, metadata, upload_form
 from entrepot.wire.filenames import Distribution
 from entrepot.wire.upload_form import Form
 
+_LONGEST_WHEEL = 255 - len(".metadata")
+
 
 class Candidate(Struct, frozen=True, kw_only=True):
     """A file that came in, complete and hashed, and what its form says of it."""
@@ -88,10 +90,14 @@ def _digest_problems(candidate: Candidate) -> list[EntrepotError]:
 def _distribution(candidate: Candidate, problems: list[EntrepotError]) -> Distribution | None:
     """What the filename tells; None, with the reason among the problems, if it is no distribution's."""
     try:
-        return filenames.check(candidate.filename, kind=candidate.form.one("filetype") or "")
+        found = filenames.check(candidate.filename, kind=candidate.form.one("filetype") or "")
     except Invalid as error:
         problems.extend(error.problems or (error,))
         return None
+    if found.kind == "bdist_wheel" and len(candidate.filename) > _LONGEST_WHEEL:
+        hint = "with .metadata after it, file systems would not take it"
+        problems.append(Invalid(f"Filename is longer than {_LONGEST_WHEEL} bytes", at="content", hint=hint))
+    return found
 
 
 async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> Inspection | None:

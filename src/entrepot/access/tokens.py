@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import datetime, timedelta
 
@@ -11,12 +12,15 @@ from msgspec.structs import replace
 
 from entrepot.access.callers import ANONYMOUS, Caller, secret_of
 from entrepot.access.grants import Permission, Token
-from entrepot.errors import Denied, NotFound, Unavailable
+from entrepot.errors import Denied, Invalid, NotFound, Unavailable
 from entrepot.index import Store
 from entrepot.stores.documents import Documents
 
 KEY = "access/tokens.json"
 PREFIX = "entrepot"
+
+# One line of text: a name with a line break could forge lines of a log.
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,100}\Z")
 
 
 class _Held(Struct, frozen=True, kw_only=True):
@@ -47,7 +51,10 @@ class Tokens:
         projects: tuple[str, ...] = ("*",),
         lifetime: timedelta | None = None,
     ) -> tuple[str, Token]:
-        """A new token: its secret, which is shown this once, and what is kept of it."""
+        """A new token: its secret, which is shown this once, and what is kept of it. `Invalid` for a bad name."""
+        if not _NAME.match(name):
+            hint = "1 to 100 characters, none of them control characters; it stands in records and logs"
+            raise Invalid(f"{name!a} is no name for a token", hint=hint)
         secret, identity = _secret()
         token = Token(
             id=identity,
@@ -57,7 +64,7 @@ class Tokens:
             indexes=indexes,
             projects=projects,
             created=now,
-            expires=now + lifetime if lifetime else None,
+            expires=now + lifetime if lifetime is not None else None,
         )
 
         def added(held: _Held | None) -> _Held:
@@ -92,10 +99,12 @@ class Tokens:
         revoked = tuple(token for token in await self.list() if name_or_id in {token.id, token.name})
         if not revoked:
             raise NotFound(f"no token {name_or_id!r}", hint="see `entrepot token list`")
+        gone = {token.id for token in revoked}  # by id: a first use may change a token meanwhile
 
         def without(held: _Held | None) -> _Held:
             before = held or _Held()
-            return _Held(tokens=tuple(token for token in before.tokens if token not in revoked))
+            kept = tuple(token for token in before.tokens if token.id not in gone)
+            return _Held(tokens=kept) if len(kept) < len(before.tokens) else before
 
         await self._documents.change(KEY, without)
         return revoked
@@ -109,7 +118,7 @@ class Tokens:
         if secret is None:
             return ANONYMOUS
         token = (await self._tokens()).get(_identity(secret))
-        if token is None or not hmac.compare_digest(token.sha256, _digest(secret)):
+        if token is None or not hmac.compare_digest(token.sha256.encode(), _digest(secret).encode()):
             raise Denied("the token is not known here", hint="`entrepot token list` shows the ones that are")
         if token.expires is not None and token.expires <= now:
             raise Denied(f"the token expired at {token.expires:%Y-%m-%d %H:%M} UTC", hint="ask for a new one")
@@ -150,15 +159,20 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+class _Schema(Struct):
+    schema: int = 1
+
+
 def _encode(held: _Held) -> bytes:
     return msgspec.json.format(msgspec.json.encode(held), indent=1) + b"\n"
 
 
 def _decode(data: bytes, key: str) -> _Held:
     try:
-        held = msgspec.json.decode(data, type=_Held)
+        schema = msgspec.json.decode(data, type=_Schema).schema  # first: a later one may look different
+        if schema != 1:
+            words = f"has schema {schema}, and this entrepot knows schema 1"
+            raise Unavailable(words, at=key, hint="run a newer entrepot")
+        return msgspec.json.decode(data, type=_Held)
     except msgspec.MsgspecError as error:
-        raise Unavailable(f"cannot be read: {error}", at=key, hint="restore it from a backup") from error
-    if held.schema != 1:
-        raise Unavailable(f"schema {held.schema} is newer than this program", at=key, hint="upgrade entrepot")
-    return held
+        raise Unavailable(f"cannot be read: {error}", at=key, hint="bring it back from a backup") from error

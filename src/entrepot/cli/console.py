@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from entrepot.assembly import Assembled
+    from entrepot.assembly import Assembled, Missing
     from entrepot.config import Config
 
 T = TypeVar("T")
@@ -32,13 +32,17 @@ IndexOption = Annotated[str | None, typer.Option("--index", metavar="NAME", help
 
 
 def run(work: Callable[[], T]) -> T:
-    """The result of `work`; one of our errors becomes a message and exit code 1."""
-    from entrepot.errors import EntrepotError
+    """The result of `work`; an error of ours or of the system becomes a message and exit code 1."""
+    from entrepot.errors import EntrepotError, Unavailable
 
     try:
         return work()
     except EntrepotError as error:
         raise fail(error) from error
+    except BrokenPipeError:
+        raise  # whoever read our output has gone: typer ends quietly
+    except OSError as error:
+        raise fail(Unavailable(error.strerror or repr(error), at=str(error.filename or ""))) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -64,16 +68,22 @@ def settings(config: Path | None, data: Path | None) -> "Config":
     return msgspec.structs.replace(loaded, data=str(data.absolute())) if data is not None else loaded
 
 
-def with_catalog(config: Path | None, data: Path | None, work: "Callable[[Assembled], Coroutine[Any, Any, T]]") -> T:
-    """Run `work` on the catalog, beside a running server or without one."""
+def with_catalog(
+    config: Path | None,
+    data: Path | None,
+    work: "Callable[[Assembled], Coroutine[Any, Any, T]]",
+    *,
+    missing: "Missing" = "refuse",
+) -> T:
+    """Run `work` on the catalog, beside a running server or without one. `missing`: where nothing was kept yet."""
 
-    async def within() -> T:
+    async def within(ready: "Config") -> T:
         from entrepot.assembly import opened
 
-        async with opened(settings(config, data)) as assembled:
+        async with opened(ready, missing) as assembled:
             return await work(assembled)
 
-    return run(lambda: asyncio.run(within()))
+    return run(lambda: asyncio.run(within(settings(config, data))))
 
 
 def show_json(value: object) -> None:
@@ -89,7 +99,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         typer.echo(f"error: {question} Nobody is here to ask: add --yes", err=True)
         raise typer.Exit(1)
-    typer.confirm(question, abort=True)
+    typer.confirm(question, abort=True, err=True)
 
 
 def who() -> str:

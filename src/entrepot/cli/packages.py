@@ -19,7 +19,7 @@ from entrepot.cli.console import (
     with_catalog,
 )
 from entrepot.cli.selection import ProjectArgument, Selection, SelectionArgument
-from entrepot.errors import Invalid, NotFound
+from entrepot.errors import NotFound
 from entrepot.model import File, Status
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def list_(
             for name in names:
                 typer.echo(name)
 
-    with_catalog(config, data, work)
+    with_catalog(config, data, work, missing="ignore")
 
 
 def show(
@@ -73,7 +73,7 @@ def show(
             show_json({"project": page, "removed": removed})
             return
         reason = f" ({page.status.reason})" if page.status.reason else ""
-        typer.echo(f"{page.name}: {page.status.status}{reason}, {len(page.files)} files in {found.name}")
+        typer.echo(f"{page.name}: {page.status.status}{reason}, {_files_of(len(page.files))} in {found.name}")
         for file in page.files:
             typer.echo(f"  {_line(file)}")
         for held in page.withheld:
@@ -81,7 +81,7 @@ def show(
         for gone in removed:
             typer.echo(f"  deleted {gone.at:%Y-%m-%d} by {gone.by}: {gone.file.filename}")
 
-    with_catalog(config, data, work)
+    with_catalog(config, data, work, missing="ignore")
 
 
 def yank(
@@ -145,7 +145,7 @@ def delete(
         wanted = selection.parse(what)
         sink = selection.sink(assembled, index)
         meant = wanted.among(await _files(sink, wanted))
-        confirm(f"Delete {len(meant)} files of {wanted}?", yes=yes)
+        confirm(f"Delete {_files_of(len(meant))} of {wanted.project}?", yes=yes)
         await sink.remove(wanted.project, meant, by=who(), now=datetime.now(UTC))
         _report(sorted(meant), "deleted", as_json=as_json)
 
@@ -186,27 +186,34 @@ def status(
     archived: no new files. deprecated: clients warn. quarantined: no new files, and the existing ones are not
     offered. active: as usual.
     """
+    if marker is None and reason is not None:
+        raise typer.BadParameter("a reason belongs to a STATUS", param_hint="--reason")
+    wanted = _status(marker, reason) if marker is not None else None
 
     async def work(assembled: "Assembled") -> None:
         name = selection.parse(project).project
-        if marker is None:
+        if wanted is None:
             found = (await selection.mounted(assembled, index).index.project(name)).status
         else:
-            found = _status(marker, reason)
+            found = wanted
             await selection.sink(assembled, index).mark(name, found)
         if as_json:
             show_json({"project": name, "status": found.status, "reason": found.reason})
         else:
             typer.echo(f"{name}: {found.status}{f' ({found.reason})' if found.reason else ''}")
 
-    with_catalog(config, data, work)
+    with_catalog(config, data, work, missing="ignore" if wanted is None else "refuse")
 
 
 def _status(marker: str, reason: str | None) -> Status:
     for known in _STATUSES:
         if marker == known:
             return Status(status=known, reason=reason)  # type: ignore[arg-type]
-    raise Invalid(f"{marker!r} is no status", hint=f"use {', '.join(_STATUSES)}")
+    raise typer.BadParameter(f"{marker!r} is no status; use {', '.join(_STATUSES)}", param_hint="STATUS")
+
+
+def _files_of(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 async def _files(sink: "Sink", wanted: Selection) -> tuple[File, ...]:

@@ -33,7 +33,7 @@ class Selection(Struct, frozen=True):
     def _means(self, file: File) -> bool:
         if self.filename is not None:
             return file.filename == self.filename
-        return self.version is None or file.version == self.version
+        return self.version is None or _are_equal(file.version, self.version)
 
     def __str__(self) -> str:
         if self.filename is not None:
@@ -41,10 +41,18 @@ class Selection(Struct, frozen=True):
         return f"{self.project}=={self.version}" if self.version is not None else self.project
 
 
-def parse(text: str) -> Selection:
-    """Raises `Invalid` for what is none of the three."""
+def _are_equal(one: str, other: str) -> bool:
+    """As installers see it: 1, 1.0 and 1.0.0 are one version (PEP 440)."""
     from packaging.version import InvalidVersion, Version
 
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
+def parse(text: str) -> Selection:
+    """Raises `Invalid` for what is none of the three."""
     from entrepot.wire import filenames
 
     if text.endswith((".whl", ".tar.gz", ".zip")):
@@ -54,10 +62,7 @@ def parse(text: str) -> Selection:
         raise Invalid(f"{text!r} is not NAME, NAME==VERSION or a filename")
     if not equals:
         return Selection(normalise(name.strip()))
-    try:
-        return Selection(normalise(name.strip()), version=str(Version(version)))
-    except InvalidVersion:
-        return Selection(normalise(name.strip()), version=version.strip())
+    return Selection(normalise(name.strip()), version=version.strip())
 
 
 def mounted(assembled: "Assembled", index: str | None) -> "Mounted":

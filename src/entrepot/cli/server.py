@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -150,6 +151,7 @@ def _check_files(config: Config) -> None:
 def _check_address(config: Config) -> None:
     """Name an address that is taken: workers share theirs by SO_REUSEPORT, so a second server would just join them."""
     if config.server.uds is not None:
+        _check_socket(config.server.uds)
         return
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -162,6 +164,24 @@ def _check_address(config: Config) -> None:
         where = f"{config.server.host}:{config.server.port}"
         hint = "another server may be running; choose another --port"
         raise Unavailable(f"cannot listen: {error.strerror}", at=where, hint=hint) from error
+
+
+def _check_socket(path: str) -> None:
+    """Take away a socket that a killed server left, and nothing else; name one that another server has."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    except FileNotFoundError:
+        if not os.path.isdir(os.path.dirname(path)):
+            raise Invalid("its folder does not exist", at=path, hint="see --uds") from None
+    except ConnectionRefusedError:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise Invalid("is there and is no socket", at=path, hint="see --uds") from None
+        os.unlink(path)
+    except OSError as error:
+        raise Unavailable(f"cannot listen: {error.strerror or error}", at=path, hint="see --uds") from error
+    else:
+        raise Unavailable("another server listens here", at=path, hint="choose another --uds")
 
 
 def _raise_file_limit() -> None:
@@ -198,6 +218,7 @@ def _announce(config: Config, file: Path | None, first: str | None) -> None:
         say(f"  pip install --index-url {url}simple/ NAME\n")
         return
     place = Path(config.data) / "first-token"
+    place.parent.mkdir(parents=True, exist_ok=True)  # with stores elsewhere nothing has made it yet
     fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as out:
         os.fchmod(fd, 0o600)

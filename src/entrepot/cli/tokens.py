@@ -11,7 +11,6 @@ from entrepot.cli.console import (
     JsonOption,
     YesOption,
     confirm,
-    fail,
     show_json,
     with_catalog,
 )
@@ -19,6 +18,8 @@ from entrepot.cli.console import (
 if TYPE_CHECKING:
     from entrepot.access import Permission, Token
     from entrepot.assembly import Assembled
+
+_LONGEST = 100 * 365 * 86_400  # seconds
 
 app = typer.Typer(
     help="Create, list and revoke tokens.",
@@ -30,7 +31,9 @@ app = typer.Typer(
 
 @app.command(epilog="For example: entrepot token create ci --can upload --project 'acme-*' --expires '90 days'")
 def create(
-    name: Annotated[str, typer.Argument(help="Whom it is for; stands in the record of what it publishes.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Whom it is for; stands in the record of what it publishes.")
+    ],
     can: Annotated[list[str], typer.Option("--can", metavar="WHAT", help="read, upload, manage or build; repeats.")],
     index: Annotated[list[str] | None, typer.Option("--index", metavar="PATTERN", help="Only these indexes.")] = None,
     project: Annotated[
@@ -48,15 +51,14 @@ def create(
     `upload` includes `read`; `manage` includes everything. Give it to twine or uv as the password of the
     user __token__.
     """
+    permissions, lifetime = _permissions(can), _lifetime(expires)
 
     async def work(assembled: "Assembled") -> None:
-        from entrepot import units
         from entrepot.model import normalise
 
-        lifetime = timedelta(seconds=units.seconds(expires)) if expires else None
         secret, token = await assembled.tokens.create(
             name,
-            can=_permissions(can),
+            can=permissions,
             now=datetime.now(UTC),
             indexes=tuple(index or ("*",)),
             projects=tuple(normalise(pattern) for pattern in project or ("*",)),
@@ -67,7 +69,7 @@ def create(
         else:
             typer.echo(secret)
 
-    with_catalog(config, data, work)
+    with_catalog(config, data, work, missing="create")
 
 
 @app.command("list", epilog="For example: entrepot token list --json")
@@ -86,12 +88,14 @@ def list_(config: ConfigOption = None, data: DataOption = None, as_json: JsonOpt
         if not held:
             typer.echo("no tokens")
 
-    with_catalog(config, data, work)
+    with_catalog(config, data, work, missing="ignore")
 
 
 @app.command(epilog="For example: entrepot token revoke ci")
 def revoke(
-    name: Annotated[str, typer.Argument(help="Its name or its id, as `entrepot token list` shows them.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Its name or its id, as `entrepot token list` shows them.")
+    ],
     config: ConfigOption = None,
     data: DataOption = None,
     yes: YesOption = False,
@@ -113,11 +117,27 @@ def revoke(
 
 def _permissions(given: list[str]) -> "tuple[Permission, ...]":
     from entrepot.access import PERMISSIONS
-    from entrepot.errors import Invalid
 
     if unknown := [what for what in given if what not in PERMISSIONS]:
-        raise fail(Invalid(f"{unknown[0]!r} is no permission", at="--can", hint=f"use {', '.join(PERMISSIONS)}"))
+        words = f"{unknown[0]!r} is no permission; use {', '.join(PERMISSIONS)}"
+        raise typer.BadParameter(words, param_hint="--can")
     return tuple(what for what in PERMISSIONS if what in given)
+
+
+def _lifetime(text: str | None) -> timedelta | None:
+    """None is for ever, which nobody gets by an empty text or a zero."""
+    if text is None:
+        return None
+    from entrepot import units
+    from entrepot.errors import Invalid
+
+    try:
+        seconds = units.seconds(text)
+    except Invalid as error:
+        raise typer.BadParameter(str(error), param_hint="--expires") from error
+    if not 0 < seconds <= _LONGEST:
+        raise typer.BadParameter(f"{text!r} must be more than 0, and 100 years at most", param_hint="--expires")
+    return timedelta(seconds=seconds)
 
 
 def _described(token: "Token") -> dict[str, object]:

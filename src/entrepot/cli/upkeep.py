@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from entrepot.cli.console import ConfigOption, DataOption, JsonOption, YesOption, show_json, with_catalog
+from entrepot.errors import EntrepotError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from entrepot.assembly import Assembled
+    from entrepot.index import Store
+    from entrepot.sources.upkeep import Fault
 
 
 def register(app: typer.Typer) -> None:
@@ -26,13 +31,10 @@ def check(config: ConfigOption = None, data: DataOption = None, as_json: JsonOpt
     """
 
     async def work(assembled: "Assembled") -> bool:
-        from entrepot.sources.upkeep import check as faults_of
-
-        await assembled.tokens.list()  # a damaged token file is a fault of the store too
         found = []
         with _busy("checking"):
             for name, store in assembled.catalog.stores.items():
-                async for fault in faults_of(store):
+                async for fault in _faults(store):
                     found.append((name, fault))
                     if not as_json:
                         typer.echo(f"{'fault' if fault.grave else 'note'}: {name}: {fault.key}: {fault.what}")
@@ -46,6 +48,19 @@ def check(config: ConfigOption = None, data: DataOption = None, as_json: JsonOpt
 
     if with_catalog(config, data, work):
         raise typer.Exit(1)
+
+
+async def _faults(store: "Store") -> "AsyncIterator[Fault]":
+    from entrepot.access.tokens import KEY, Tokens
+    from entrepot.sources.upkeep import Fault
+    from entrepot.sources.upkeep import check as faults_of
+
+    try:
+        await Tokens(store).list()
+    except EntrepotError as error:
+        yield Fault(key=KEY, what=f"{error.message} ({error.hint})")
+    async for fault in faults_of(store):
+        yield fault
 
 
 def gc(
@@ -76,8 +91,9 @@ def gc(
         for name, done in results.items():
             for key in done.deleted:
                 typer.echo(f"{would}deleted: {name}: {key}")
+            objects = "1 object" if len(done.deleted) == 1 else f"{len(done.deleted)} objects"
             typer.echo(
-                f"{name}: {len(done.deleted)} objects ({in_words(done.deleted_size)}) {would}deleted, "
+                f"{name}: {objects} ({in_words(done.deleted_size)}) {would}deleted, "
                 f"{len(done.marked)} ({in_words(done.marked_size)}) {would}marked for a later run"
             )
 

@@ -9,10 +9,13 @@ import hashlib
 import itertools
 import logging
 import os
+import stat
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +28,7 @@ from entrepot.model import File, Project, ProjectName, Withheld
 from entrepot.sources.names import Names
 from entrepot.sources.tree import Found, Tree
 from entrepot.stores import failures
+from entrepot.stores.entries import cut
 from entrepot.stores.pieces import Pieces
 from entrepot.threads import finished
 from entrepot.wire import filenames
@@ -32,13 +36,18 @@ from entrepot.wire import filenames
 log = logging.getLogger(__name__)
 
 _EVERY = 1.0  # seconds between two looks at the directories
+_TICK = 20_000_000  # ns: what clocks of file systems count in is shorter
 
 
 class Learned(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What reading a file told; holds while its size and time are these."""
+    """What reading a file told; holds while its size and times are these.
+
+    Build tools and `cp -p` give new bytes an old `mtime`; nobody can set `ctime`.
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int
     sha256: str
     requires_python: str | None = None
     metadata_sha256: str | None = None
@@ -49,12 +58,20 @@ class Learned(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Folder:
     """A source over directories. `running` keeps it up to date."""
 
-    def __init__(self, name: str, roots: tuple[Path, ...], *, learned: Path, names: Names) -> None:
+    def __init__(
+        self, name: str, roots: tuple[Path, ...], *, learned: Path, names: Names, every: float = _EVERY
+    ) -> None:
         self.name = name
         self._tree = Tree(roots)
         self._learned = learned
         self._names = names
+        self._every = every
+        self._looked = False  # commands ask without `running`: they see what there is when they first ask
+        self._unreadable: dict[str, str] = {}
         self._looking = asyncio.Lock()
+        self._building: WeakValueDictionary[ProjectName, asyncio.Lock] = WeakValueDictionary()
+        self._newest: dict[ProjectName, int] = {}  # the greatest ctime of the files on a page
+        self._pending: set[ProjectName] = set()  # touched, and not yet entered among the names
         self._ticks = itertools.count(1)
         self._revisions: dict[ProjectName, int] = {}
         self._revision = 0  # of the list of names
@@ -62,6 +79,8 @@ class Folder:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Looks once before it yields, then every second until it ends."""
+        with suppress(OSError):  # without it nothing is remembered, which is said when it is tried
+            self._learned.mkdir(parents=True, exist_ok=True)
         await self._look()
         for root in self._tree.missing:
             log.warning("folder index %s: %s is not there, so it is empty for now", self.name, root)
@@ -73,20 +92,26 @@ class Folder:
             await asyncio.gather(watch, return_exceptions=True)
 
     async def projects(self) -> AsyncIterator[ProjectName]:
+        if not self._looked:
+            await self._look()
         for name in self._tree.names():
             yield name
 
     async def project(self, name: ProjectName) -> Project:
+        if not self._looked:
+            await self._look()
         found = self._tree.files(name)
         if not found:
             if await self._names.knows(name):
                 # Once served from here, a name stays ours: nobody else may answer it until it is released.
                 return Project(name=name)
-            raise NotFound(f"no project {name} in folder index {self.name}", at=name)
-        async with self._looking:
+            raise NotFound(f"no project {name} in folder index {self.name}")
+        async with self._building.setdefault(name, asyncio.Lock()):
             return await finished(self._page, name, found)
 
     async def revision(self, name: ProjectName | None) -> Revision:
+        if not self._looked:
+            await self._look()
         if name is None:
             return Revision(f"n{self._revision}")
         stamp = self._revisions.get(name)
@@ -96,44 +121,54 @@ class Folder:
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:
         path = self._path(project, file)
-        fd = await finished(_opened, path)
-        found = os.fstat(fd)
-        if (found.st_size, _moment(found.st_mtime_ns)) != (file.size, file.uploaded):
-            os.close(fd)
-            self._touch({project})
-            raise Unavailable("the file changed since its page was made", at=file.filename, retry_after=1)
-        if span is not None:
-            part = Pieces(fd, span, key=file.filename, root=os.path.dirname(path))
-            return Stream(body=part, size=span.stop - span.start)
-        os.close(fd)
-        return OnDisk(path=Path(path), size=found.st_size, mtime_ns=found.st_mtime_ns)
+        try:
+            return await finished(_open, path, file, span, self._newest.get(project, 0))
+        except _Changed:
+            raise self._changed(project, file) from None
 
     async def open_metadata(self, project: ProjectName, file: File) -> Content:
         if not file.core_metadata:
             raise NotFound(f"{file.filename} has no metadata file")
         path = self._path(project, file)
-        data = await finished(distributions.read_metadata, Path(path), file.filename)
+        try:
+            data = await finished(_metadata, path, file.filename)
+        except Invalid:
+            raise self._changed(project, file) from None
         if file.core_metadata != {"sha256": hashlib.sha256(data).hexdigest()}:
-            self._touch({project})
-            raise Unavailable("the file changed since its page was made", at=file.filename, retry_after=1)
+            raise self._changed(project, file)
         return Stream(body=_once(data), size=len(data))
+
+    def _changed(self, project: ProjectName, file: File) -> Unavailable:
+        """The next page is made anew; this one's bytes are not to be had any more."""
+        self._touch({project})
+        return Unavailable("the file changed since its page was made", at=file.filename, retry_after=1)
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(self._every)
             try:
                 await self._look()
-            except (OSError, EntrepotError) as error:
+            except EntrepotError as error:
                 log.error("folder index %s cannot be looked at: %s", self.name, error)  # noqa: TRY400
 
     async def _look(self) -> None:
         async with self._looking:
-            touched = await finished(self._tree.look)
-        if touched:
-            await self._names.enter(*(name for name in touched if self._tree.files(name)))
-            self._touch(touched)
+            # Kept until they are entered: when the store fails, the next look tries again.
+            self._pending |= await finished(self._tree.look)
+            self._warn_of_unreadable()
+            if self._pending:
+                await self._names.enter(*(name for name in self._pending if self._tree.files(name)))
+                self._touch(self._pending)
+                self._pending.clear()
+            self._looked = True
 
-    def _touch(self, names: set[ProjectName] | frozenset[ProjectName]) -> None:
+    def _warn_of_unreadable(self) -> None:
+        unreadable = self._tree.unreadable
+        for path in unreadable.keys() - self._unreadable.keys():
+            log.warning("folder index %s: %s cannot be looked into: %s", self.name, path, unreadable[path])
+        self._unreadable = unreadable
+
+    def _touch(self, names: set[ProjectName]) -> None:
         tick = next(self._ticks)
         for name in names:
             if self._tree.files(name):
@@ -157,10 +192,12 @@ class Folder:
         for item in found:
             try:
                 learned = _learn(item, known.get(item.path))
-            except FileNotFoundError:
-                continue  # it went away; the next look sees it
             except OSError as error:
+                if error.errno in failures.ABSENT:
+                    continue  # it went away, or is a link to nothing
                 raise Unavailable(f"cannot be read: {error.strerror}", at=item.path) from error
+            if learned is None:
+                continue
             now[item.path] = learned
             file = self._file(name, item, learned)
             if learned.unsafe is None:
@@ -169,6 +206,7 @@ class Folder:
                 withheld.append(Withheld(file=file, why=learned.unsafe))
         if now != known:
             _remember(memory, now)
+        self._newest[name] = max((learned.ctime_ns for learned in now.values()), default=0)
         return Project(name=name, files=filenames.ordered(files), withheld=tuple(withheld))
 
     def _file(self, project: ProjectName, item: Found, learned: Learned) -> File:
@@ -186,18 +224,25 @@ class Folder:
         )
 
 
-def _learn(item: Found, known: Learned | None) -> Learned:
-    """What is known of the file if that still holds, else what reading it tells."""
+def _learn(item: Found, known: Learned | None) -> Learned | None:
+    """What is known of the file if that still holds, else what reading it tells; None if it is no file."""
     found = os.stat(item.path)
-    if known is not None and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
+    if not stat.S_ISREG(found.st_mode):
+        return None  # a named pipe would make us wait for its writer
+    if known is not None and (known.size, known.mtime_ns, known.ctime_ns) == _stamp(found):
         return known
+    if 0 <= time.time_ns() - found.st_ctime_ns < _TICK:
+        # What is written to it in the same tick would not change its times. Later than this, it does.
+        time.sleep(_TICK / 1e9)
+        found = os.stat(item.path)
     with open(item.path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    seen = Learned(size=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256)
+    size, mtime_ns, ctime_ns = _stamp(found)
+    seen = Learned(size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, sha256=sha256)
     try:
         inspection = distributions.inspect(Path(item.path), item.filename, thorough=False)
     except Invalid as error:  # no metadata can be had, or only at a risk
-        return replace(seen, unsafe=str(error))
+        return replace(seen, unsafe="; ".join(map(str, error.problems or (error,))))
     data = inspection.metadata_bytes
     return replace(
         seen,
@@ -208,14 +253,45 @@ def _learn(item: Found, known: Learned | None) -> Learned:
     )
 
 
-def _opened(path: str) -> int:
-    """A descriptor of the file; what opening it raises becomes one of our errors."""
-    with failures.translated(failures.while_reading, path, os.path.dirname(path)):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _moment(mtime_ns: int) -> datetime:
-    return datetime.fromtimestamp(mtime_ns // 1000 / 1_000_000, UTC)
+class _Changed(Exception):
+    """The file is not the one of the page."""
+
+
+def _open(path: str, file: File, span: Span | None, newest: int) -> Content:
+    """The file's bytes, if they are those of its page. `newest` is the greatest ctime that the page has seen."""
+    with failures.translated(failures.while_reading, file.filename, os.path.dirname(path)):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if (found.st_size, _moment(found.st_mtime_ns)) != (file.size, file.uploaded):
+                raise _Changed
+            if found.st_ctime_ns > newest:  # written to, or only given another owner or a further name
+                with open(fd, "rb", closefd=False) as whole:
+                    if hashlib.file_digest(whole, "sha256").hexdigest() != file.hashes["sha256"]:
+                        raise _Changed
+            if span is None:
+                return OnDisk(path=Path(path), size=found.st_size, mtime_ns=found.st_mtime_ns)
+            part = cut(span, found.st_size)
+            body = Pieces(os.dup(fd), part, key=file.filename, root=os.path.dirname(path))
+            return Stream(body=body, size=part.stop - part.start)
+        finally:
+            os.close(fd)
+
+
+def _metadata(path: str, filename: str) -> bytes:
+    with failures.translated(failures.while_reading, filename, os.path.dirname(path)):
+        return distributions.read_metadata(Path(path), filename)
+
+
+def _moment(mtime_ns: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(mtime_ns // 1000 / 1_000_000, UTC)
+    except (OverflowError, ValueError):
+        return None  # a year that no calendar has
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -234,10 +310,11 @@ def _recalled(memory: Path) -> dict[str, Learned]:
 
 def _remember(memory: Path, learned: dict[str, Learned]) -> None:
     """Atomically, but without fsync: a memory that a crash cut short is learned again."""
+    if not memory.parent.is_dir():
+        return  # only a server makes it: a command leaves nothing where it was pointed by mistake
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
         draft = memory.with_name(f"{memory.name}.{os.getpid()}")
         draft.write_bytes(msgspec.json.encode(learned))
         draft.replace(memory)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:  # a folder's name may be no text
         log.warning("what was learned about %s cannot be kept: %s", memory.stem, error)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from entrepot.errors import NotFound, Unavailable
+from entrepot.errors import Invalid, NotFound, Unavailable
 from entrepot.index import (
     ANY,
     Addition,
@@ -163,7 +163,11 @@ class Hosted:
                 body = stream
             case Elsewhere():
                 raise Unavailable("the store answers with a redirect", at=key)
-        await self._store.write(key, body, expect=ANY)
+        try:
+            await self._store.write(key, body, expect=ANY)
+        except Invalid:
+            await self._store.stat(key)  # collected since it was found: that is what is to be said
+            raise
 
     async def _write_bytes(self, addition: Addition) -> None:
         """The blob and its companion, also if they exist: that renews their time, so that `gc` waits again."""
@@ -185,5 +189,5 @@ class Hosted:
 
 def _present(record: Record | None, name: ProjectName) -> Record:
     if record is None:
-        raise NotFound(f"no project {name}", at=name)
+        raise NotFound(f"no project {name}")
     return record

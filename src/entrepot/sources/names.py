@@ -13,6 +13,7 @@ from msgspec import Struct
 from entrepot.errors import Unavailable
 from entrepot.index import Etag, Store
 from entrepot.model import ProjectName
+from entrepot.sources.record import refuse_later, schema_of
 from entrepot.stores.documents import Documents
 
 
@@ -76,7 +77,7 @@ def _decode(data: bytes, key: str) -> _Names:
     try:
         held = msgspec.json.decode(data, type=_Names)
     except msgspec.MsgspecError as error:
-        raise Unavailable(f"cannot be read: {error}", at=key, hint="restore it from a backup") from error
-    if held.schema != 1:
-        raise Unavailable(f"has schema {held.schema}", at=key, hint="upgrade entrepot")
+        refuse_later(schema_of(data), key)
+        raise Unavailable(f"cannot be read: {error}", at=key, hint="bring it back from a backup") from error
+    refuse_later(held.schema, key)
     return held

@@ -59,7 +59,7 @@ class Record(Struct, frozen=True, kw_only=True):
                 f"project {self.name} is {self.status.status} and takes no new files",
                 hint=f"`entrepot status {self.name} active` opens it again",
             )
-        return replace(self, files=filenames.ordered((*self.files, file)))
+        return replace(self, files=filenames.inserted(self.files, file))
 
     def removing(self, names: frozenset[str], *, by: str, at: datetime) -> "Record":
         """With tombstones in place of these files; the same record if they are all removed already."""
@@ -108,7 +108,27 @@ def decode(data: bytes, key: str) -> Record:
     try:
         record = _decoder.decode(data)
     except msgspec.MsgspecError as error:
-        raise Unavailable(f"the record cannot be read: {error}", at=key, hint="run `entrepot check`") from error
-    if record.schema != SCHEMA:
-        raise Unavailable(f"the record has schema {record.schema}", at=key, hint="upgrade entrepot")
+        refuse_later(schema_of(data), key)
+        hint = "bring it back from a backup"
+        raise Unavailable(f"the record cannot be read: {error}", at=key, hint=hint) from error
+    refuse_later(record.schema, key)
     return record
+
+
+class _Schema(Struct):
+    schema: int = SCHEMA
+
+
+def schema_of(data: bytes) -> int:
+    """The schema that a document names, whatever else is in it; ours if it names none that can be read."""
+    try:
+        return msgspec.json.decode(data, type=_Schema).schema
+    except msgspec.MsgspecError:
+        return SCHEMA
+
+
+def refuse_later(schema: int, key: str) -> None:
+    """Raises `Unavailable` for what a newer program wrote: to read it as ours would lose what is new in it."""
+    if schema != SCHEMA:
+        words = f"has schema {schema}, and this entrepot knows schema {SCHEMA}"
+        raise Unavailable(words, at=key, hint="run a newer entrepot")

@@ -5,6 +5,7 @@ the configuration keeps its bytes.
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from entrepot.sources import record as records
 from entrepot.sources.hosted import blob_key
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
+from entrepot.stores import keys
 from entrepot.stores.documents import Documents, read_bytes
 from entrepot.threads import finished
 
@@ -40,15 +42,16 @@ class _Survey(Struct):
     records: dict[str, tuple[str, Record]]  # key → (index, record)
     unreadable: list[Fault]
     blobs: dict[str, Entry]
+    indexes: set[str]
 
     def named(self, *, removed_after: datetime | None) -> set[str]:
         """The keys of all bytes that records name; those of files removed before then are left out."""
-        keys: set[str] = set()
+        named: set[str] = set()
         for index, record in self.records.values():
             gone = [r.file for r in record.removed if removed_after is None or r.at > removed_after]
             for file in (*record.files, *gone):
-                keys.update(_keys(index, file))
-        return keys
+                named.update(_keys(index, file))
+        return named
 
 
 def _keys(index: str, file: File) -> tuple[str, ...]:
@@ -57,21 +60,45 @@ def _keys(index: str, file: File) -> tuple[str, ...]:
 
 
 async def _survey(store: Store) -> _Survey:
-    found = _Survey(records={}, unreadable=[], blobs={})
+    found = _Survey(records={}, unreadable=[], blobs={}, indexes=set())
     async for entry in store.list(""):
         index, _, rest = entry.key.partition("/")
         if rest.startswith("projects/") and rest.endswith(".json"):
+            found.indexes.add(index)
             try:
                 record = records.decode(await read_bytes(store, entry.key), entry.key)
             except NotFound:
                 continue  # removed since it was listed
             except EntrepotError as error:
-                found.unreadable.append(Fault(key=entry.key, what=error.message))
+                found.unreadable.append(_fault(error, entry.key))
+                continue
+            if nameless := [file for file in _all_files(record) if not _names_its_bytes(file)]:
+                what = f"it does not say where the bytes of {nameless[0].filename!r} are: it has no true sha256"
+                found.unreadable.append(Fault(key=entry.key, what=what))
             else:
                 found.records[entry.key] = (index, record)
         elif rest.startswith("blobs/"):
             found.blobs[entry.key] = entry
+        elif rest == "names.json":
+            found.indexes.add(index)
     return found
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def _names_its_bytes(file: File) -> bool:
+    """Whether the key of its bytes is one: a record that somebody edited may hold anything."""
+    sha256 = file.hashes.get("sha256", "")
+    return _SHA256.match(sha256) is not None and "/" not in file.filename and keys.is_key(f"{sha256}/{file.filename}")
+
+
+def _all_files(record: Record) -> tuple[File, ...]:
+    return (*record.files, *(removed.file for removed in record.removed))
+
+
+def _fault(error: EntrepotError, key: str) -> Fault:
+    return Fault(key=key, what=f"{error.message} ({error.hint})" if error.hint else error.message)
 
 
 async def check(store: Store) -> AsyncIterator[Fault]:
@@ -79,21 +106,30 @@ async def check(store: Store) -> AsyncIterator[Fault]:
     survey = await _survey(store)
     for fault in survey.unreadable:
         yield fault
+    try:
+        await _marks_of(store).load(_MARKS)
+    except EntrepotError as error:
+        yield _fault(error, _MARKS)
     async for fault in _check_records(store, survey):
         yield fault
     for key in sorted(survey.blobs.keys() - survey.named(removed_after=None)):
-        yield await _orphan(store, key)
+        if (orphan := await _orphan(store, key)) is not None:
+            yield orphan
 
 
 async def _check_records(store: Store, survey: _Survey) -> AsyncIterator[Fault]:
     listed: dict[str, frozenset[str]] = {}
-    for key, (index, record) in survey.records.items():
-        if index not in listed:
+    for index in sorted(survey.indexes):
+        try:
             listed[index] = frozenset(await Names(store, index).all())
-        if key != f"{index}/projects/{record.name}.json":
+        except EntrepotError as error:
+            yield _fault(error, f"{index}/names.json")
+    for key, (index, record) in survey.records.items():
+        name = key.removeprefix(f"{index}/projects/").removesuffix(".json")
+        if record.name != name:
             yield Fault(key=key, what=f"the record calls its project {record.name!r}")
-        if record.name not in listed[index]:
-            yield Fault(key=key, what=f"{record.name} is not in {index}/names.json, so the index does not list it")
+        if index in listed and name not in listed[index]:
+            yield Fault(key=key, what=f"{name} is not in {index}/names.json, so the index does not list it")
         for filename in _doubles(record):
             yield Fault(key=key, what=f"{filename} is listed twice")
         for file in record.files:
@@ -103,24 +139,25 @@ async def _check_records(store: Store, survey: _Survey) -> AsyncIterator[Fault]:
             # Bytes of removed files may be gone; those that are there must be right.
             if _keys(index, removed.file)[0] in survey.blobs:
                 async for fault in _check_file(store, index, removed.file, survey.blobs):
-                    yield fault
+                    if await _is_there(store, fault.key):
+                        yield fault
 
 
 def _doubles(record: Record) -> list[str]:
-    names = [file.filename for file in record.files] + [removed.file.filename for removed in record.removed]
+    names = [file.filename for file in _all_files(record)]
     return sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
 
 
 async def _check_file(store: Store, index: str, file: File, blobs: Mapping[str, Entry]) -> AsyncIterator[Fault]:
-    keys = _keys(index, file)
-    expected = {keys[0]: file.hashes.get("sha256", "")}
+    blob = _keys(index, file)[0]
+    expected = {blob: file.hashes.get("sha256", "")}
     if isinstance(file.core_metadata, Mapping):
-        expected[f"{keys[0]}.metadata"] = file.core_metadata.get("sha256", "")
+        expected[f"{blob}.metadata"] = file.core_metadata.get("sha256", "")
     for key, sha256 in expected.items():
         entry = blobs.get(key)
         if entry is None and not await _is_there(store, key):  # it may be newer than the listing
             yield Fault(key=key, what="is missing, but its record lists it")
-        elif entry is not None and key == keys[0] and entry.size != file.size:
+        elif entry is not None and key == blob and entry.size != file.size:
             yield Fault(key=key, what=f"has {entry.size} bytes, its record says {file.size}")
         elif (problem := await _wrong(store, key, sha256)) is not None:
             yield Fault(key=key, what=problem)
@@ -167,11 +204,11 @@ async def _digest(content: Content) -> str:
             raise Unavailable("the store answers with a redirect")
 
 
-async def _orphan(store: Store, key: str) -> Fault:
-    """Bytes that no record names: a crash may leave them, wrong ones it may not."""
+async def _orphan(store: Store, key: str) -> Fault | None:
+    """Bytes that no record names: a crash may leave them, wrong ones it may not. None if they are gone by now."""
     named = key.split("/")[3] if key.count("/") >= 4 else ""
     if not key.endswith(".metadata") and (problem := await _wrong(store, key, named)) is not None:
-        return Fault(key=key, what=f"no record names it, and {problem}")
+        return Fault(key=key, what=f"no record names it, and {problem}") if await _is_there(store, key) else None
     return Fault(key=key, what="no record names it; `entrepot gc` removes it in time", grave=False)
 
 
@@ -206,9 +243,10 @@ async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Coll
     if survey.unreadable:
         fault = survey.unreadable[0]
         raise Unavailable(
-            f"{fault.what}; what it names is not known, so nothing is collected", at=fault.key, hint="see check"
+            f"{fault.what}; what it names is not known, so nothing is collected", at=fault.key, hint=_SEE_CHECK
         )
-    documents = Documents[_Marks](store, encode=_encode, decode=_decode)
+    await _refuse_missing(store, survey)
+    documents = _marks_of(store)
     before = await documents.load(_MARKS) or _Marks()
     named = survey.named(removed_after=now - KEPT_AFTER_REMOVAL)
     orphans = {key: entry for key, entry in survey.blobs.items() if key not in named}
@@ -232,15 +270,31 @@ async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Coll
     )
 
 
-async def _delete(store: Store, keys: list[str], entries: Mapping[str, Entry]) -> list[str]:
+async def _refuse_missing(store: Store, survey: _Survey) -> None:
+    """Where a record names bytes that are not there, it may be the name that is wrong, and the bytes an orphan."""
+    for key, (index, record) in survey.records.items():
+        for file in record.files:
+            for blob in _keys(index, file):
+                if blob not in survey.blobs and not await _is_there(store, blob):
+                    raise Unavailable(f"names {blob}, which is missing; nothing is collected", at=key, hint=_SEE_CHECK)
+
+
+_SEE_CHECK = "`entrepot check` tells all that is wrong"
+
+
+async def _delete(store: Store, ripe: list[str], entries: Mapping[str, Entry]) -> list[str]:
     deleted = []
-    for key in keys:
+    for key in ripe:
         try:
             await store.delete(key, expect=entries[key].etag)
         except Conflict:
             continue  # uploaded again since it was listed
         deleted.append(key)
     return deleted
+
+
+def _marks_of(store: Store) -> Documents[_Marks]:
+    return Documents[_Marks](store, encode=_encode, decode=_decode)
 
 
 def _encode(marks: _Marks) -> bytes:

@@ -5,6 +5,7 @@ import sys
 import zlib
 from datetime import datetime
 
+from starlette.datastructures import Headers as HttpHeaders
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -134,15 +135,22 @@ class Kept:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         ready = self._ready
-        headers = dict(scope["headers"])
-        private = b"authorization" in headers
-        wanted = headers.get(b"if-none-match")
-        if wanted is not None and is_unchanged(wanted.decode("latin-1"), ready.etag):
-            answer = Answer(304, ready.unchanged_private if private else ready.unchanged)
-        else:
-            body = ready.body if scope["method"] == "GET" else b""
-            answer = Answer(200, ready.private if private else ready.public, body)
-        await send_answer(send, answer)
+        body = ready.body if scope["method"] == "GET" else b""
+        await send_answer(send, unchanged(ready, scope) or Answer(200, fields(ready, scope), body))
+
+
+def unchanged(ready: Ready, scope: Scope) -> Answer | None:
+    """A 304 if that is what the client has."""
+    headers = HttpHeaders(scope=scope)
+    wanted = headers.get("if-none-match")
+    if wanted is None or not is_unchanged(wanted, ready.etag):
+        return None
+    return Answer(304, ready.unchanged_private if "authorization" in headers else ready.unchanged)
+
+
+def fields(ready: Ready, scope: Scope) -> Headers:
+    """The headers of a 200."""
+    return ready.private if "authorization" in HttpHeaders(scope=scope) else ready.public
 
 
 def cache_path(request: Request) -> str:

@@ -20,7 +20,7 @@ from entrepot.web.pages import Pages, base_url, redirect
 from entrepot.web.problems import Unauthorised
 from entrepot.web.site import Site
 from entrepot.web.upload import Uploads
-from entrepot.web.warm import Warm
+from entrepot.web.warm import Warm, plain
 
 Opening = Callable[[], AbstractAsyncContextManager[Site]]
 
@@ -35,10 +35,12 @@ class AsgiSite:
         self._lifespan = Starlette(lifespan=self._running)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if self._front is not None and scope["type"] == "http":
-            await self._front(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self._lifespan(scope, receive, send)
+        elif self._front is not None:
+            await self._front(scope, receive, send)
+        else:  # a 404 would send clients to another index
+            await asgi.send_answer(send, plain(503, "the server is starting or stopping"))
 
     @asynccontextmanager
     async def _running(self, _: Starlette) -> AsyncIterator[None]:
@@ -155,4 +157,5 @@ class About:
             f"publish:  twine upload --repository-url {base}/legacy/ -u __token__ -p TOKEN dist/*\n"
             f"          uv publish --publish-url {base}/legacy/ --token TOKEN dist/*\n"
         )
-        return PlainTextResponse(text)
+        # The text repeats the Host header, which must not become HTML to anybody.
+        return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})

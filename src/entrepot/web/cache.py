@@ -61,9 +61,11 @@ class ReadyCache:
 
     def put(self, path: str, variant: Variant, ready: Ready) -> None:
         self.drop(path, variant)
+        if ready.weight > self._limit:
+            return  # it would push out everything else, and then itself
         self._held[path, variant] = ready
         self._weight += ready.weight
-        while self._weight > self._limit and self._held:
+        while self._weight > self._limit:
             _, oldest = self._held.popitem(last=False)
             self._weight -= oldest.weight
 

@@ -11,15 +11,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from entrepot.errors import NotFound, Unavailable
 from entrepot.index import Content, Elsewhere, Mounted, OnDisk, Revision, Span, Stream
 from entrepot.model import File, Project
 from entrepot.stores import failures
 from entrepot.stores.documents import gathered
 from entrepot.stores.pieces import Pieces
 from entrepot.threads import finished
-from entrepot.web import answers
+from entrepot.web import answers, problems
 from entrepot.web.answers import Kept, cache_path
-from entrepot.web.asgi import can_send_paths, encoded, send_answer
+from entrepot.web.asgi import can_send_paths, can_send_spans, encoded, send_answer
 from entrepot.web.cache import Headers, Ready, ReadyCache
 from entrepot.web.pages import identified, moved, named
 from entrepot.web.site import Site, check_read
@@ -40,17 +41,20 @@ class Sent:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         answer = self._answer(scope)
-        content = self._content
+        content, part = self._content, self._part
         if answer.status == 304 or scope["method"] == "HEAD":
             if isinstance(content, Stream):
                 await _close(content.body)
             await send_answer(send, answer)
             return
         match content:
-            case OnDisk() if answer.status == 200 and can_send_paths(scope):
+            case OnDisk() if part is None and can_send_paths(scope):
                 await send_answer(send, Answer(200, answer.headers, file=content))
+            case OnDisk(path=path) if part is not None and can_send_spans(scope):
+                await send({"type": "http.response.start", "status": 206, "headers": encoded(answer.headers)})
+                await send({"type": "http.response.pathsend", "path": str(path), "span": (part.start, part.stop)})
             case OnDisk(path=path, size=size):
-                await _send_pieces(send, answer, await _pieces_of(path, self._part or range(size)))
+                await _send_pieces(send, answer, await _pieces_of(path, part or range(size)))
             case Stream(body=body):
                 await _send_pieces(send, answer, body)
             case Elsewhere():
@@ -60,13 +64,10 @@ class Sent:
 
     def _answer(self, scope: Scope) -> Answer:
         """Status and headers: 304, 206 or 200."""
-        ready = self._ready
-        headers = dict(scope["headers"])
-        private = b"authorization" in headers
-        wanted = headers.get(b"if-none-match")
-        if wanted is not None and is_unchanged(wanted.decode("latin-1"), ready.etag):
-            return Answer(304, ready.unchanged_private if private else ready.unchanged)
-        fields = ready.private if private else ready.public
+        unchanged = answers.unchanged(self._ready, scope)
+        if unchanged is not None:
+            return unchanged
+        fields = answers.fields(self._ready, scope)
         if self._part is None or self._size is None:
             return Answer(200, fields)
         fields = [pair for pair in fields if pair[0] != "content-length"]
@@ -102,8 +103,10 @@ class Files(Struct, frozen=True):
         self, request: Request, mounted: Mounted, page: Project, revision: Revision, file: File
     ) -> Kept:
         """The exact bytes of METADATA (PEP 658): small, so they are kept in memory like a page."""
-        content = await self.site.catalog.sources[file.origin].open_metadata(page.name, file)
-        body = await gathered(content)
+        if not file.core_metadata:
+            raise NotFound(f"{file.filename} has no metadata file")
+        with problems.lost(f"{file.filename}{_METADATA}"):
+            body = await gathered(await self.site.catalog.sources[file.origin].open_metadata(page.name, file))
         digest = file.core_metadata["sha256"] if isinstance(file.core_metadata, dict) else ""
         etag = f'"{digest}"' if digest else ""
         headers = _metadata_headers(len(body))
@@ -118,26 +121,44 @@ class Files(Struct, frozen=True):
     ) -> Response | Sent:
         digest = file.hashes.get("sha256", "")
         etag = f'"{digest}"' if digest else ""
-        wanted = _range(request, file, etag)
-        if isinstance(wanted, ranges.Unsatisfiable):
-            fields = {"Content-Range": wanted.content_range, "X-Content-Type-Options": "nosniff"}
+        part = _range(request, file, etag)
+        if isinstance(part, ranges.Unsatisfiable):
+            fields = {"Content-Range": part.content_range, "X-Content-Type-Options": "nosniff"}
             return Response(status_code=416, headers=fields)
-        source = self.site.catalog.sources[file.origin]
-        span = Span(wanted.start, wanted.stop) if wanted is not None else None
-        content = await source.open(page.name, file, span)
+        content = await self._opened(page, file, part)
         ready = answers.file(
-            mounted, page.name, revision, headers=_file_headers(file), etag=etag,
-            size=file.size or 0, kept=_kept(content, span), valid_until=page.valid_until,
+            mounted, page.name, revision, headers=_file_headers(file), etag=etag, size=file.size or 0,
+            kept=content if isinstance(content, OnDisk) else None, valid_until=page.valid_until,
         )  # fmt: skip
         if isinstance(content, Elsewhere):
             return RedirectResponse(content.url, 302, headers={"Cache-Control": "no-store"})
         if ready.file is not None and not request.url.query:
             self.cache.put(cache_path(request), None, ready)
-        return Sent(ready, content, file.size, wanted)
+        return Sent(ready, content, file.size, part)
+
+    async def _opened(self, page: Project, file: File, part: range | None) -> Content:
+        """The whole file where it can be sent by path, of which a part goes out without a copy in our memory."""
+        source = self.site.catalog.sources[file.origin]
+        with problems.lost(file.filename):
+            content = await source.open(page.name, file)
+            size = file.size
+            if part is not None and isinstance(content, Stream):
+                await _close(content.body)
+                content = await source.open(page.name, file, Span(part.start, part.stop))
+                size = len(part)
+        found = None if isinstance(content, Elsewhere) else content.size
+        if found is not None and size is not None and found != size:
+            hint = "`entrepot check` says more"
+            raise Unavailable(f"{file.filename} has {found} bytes and not {size}", hint=hint)
+        return content
 
 
 def _range(request: Request, file: File, etag: str) -> range | ranges.Unsatisfiable | None:
     if file.size is None or request.method != "GET":
+        return None
+    # If-None-Match comes first (RFC 9110 §13.2.2): who has the file already is told so.
+    unchanged = request.headers.get("if-none-match")
+    if unchanged is not None and is_unchanged(unchanged, etag):
         return None
     if not ranges.if_range_allows(request.headers.get("if-range"), etag=etag or None, last_modified=None):
         return None
@@ -164,16 +185,14 @@ def _file_headers(file: File) -> Headers:
     return headers
 
 
-def _kept(content: Content, span: Span | None) -> OnDisk | None:
-    return content if isinstance(content, OnDisk) and span is None else None
-
-
 async def _send_pieces(send: Send, answer: Answer, body: AsyncIterator[bytes]) -> None:
     """Headers, then the pieces as they come. A failure in between cuts the connection: the length is announced."""
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded(answer.headers)})
     try:
         async for piece in body:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+    except OSError:
+        return  # the client went away: drivers raise our own errors
     finally:
         await _close(body)
     await send({"type": "http.response.body", "body": b""})

@@ -6,6 +6,7 @@ from functools import lru_cache
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _SAME = frozenset({"none", "same-origin"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_LONGEST = 300  # characters: a name of the DNS has at most 253, and a port follows
 
 
 class HostGuard:
@@ -13,7 +14,11 @@ class HostGuard:
 
     def __init__(self, hosts: tuple[str, ...]) -> None:
         self._allowed = frozenset(host.lower() for host in (*_LOOPBACK, *hosts))
-        self.allows = lru_cache(maxsize=256)(self._allows)
+        self._remembered = lru_cache(maxsize=256)(self._allows)
+
+    def allows(self, host: str) -> bool:
+        # A header may have 400 kB: nothing of that size is remembered.
+        return len(host) <= _LONGEST and self._remembered(host)
 
     def _allows(self, host: str) -> bool:
         name, colon, port = host.lower().rpartition(":")
@@ -24,4 +29,5 @@ def is_cross_site_write(method: str, header: Callable[[str], str | None]) -> boo
     """A web page must not publish to a developer's index: browsers tell where a write comes from, clients do not."""
     if method in _READS:
         return False
-    return header("origin") is not None or (header("sec-fetch-site") or "none") not in _SAME
+    site = header("sec-fetch-site")
+    return header("origin") is not None or (site is not None and site not in _SAME)

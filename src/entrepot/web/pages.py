@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from msgspec import Struct
-from packaging.version import InvalidVersion, Version
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -17,11 +16,12 @@ from entrepot.web import answers, problems, warm
 from entrepot.web.answers import Kept
 from entrepot.web.cache import ReadyCache, variant
 from entrepot.web.site import Site, check_read
-from entrepot.wire import filenames, legacy_json, metadata, negotiate, simple_html, simple_json
+from entrepot.wire import filenames, legacy_json, metadata, simple_html, simple_json
 from entrepot.wire.metadata import CoreMetadata
 from entrepot.wire.negotiate import Format
 
 _VARY_PAGE = "Accept, Accept-Encoding"
+_LONGEST_NAME = 250  # characters: stores keep "NAME.json", and file systems take 255 bytes
 _VARY_JSON = "Accept-Encoding"
 _OFFERED = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html, text/html"
 
@@ -87,7 +87,7 @@ class Pages(Struct, frozen=True):
         base = f"{base_url(self.site, request)}/{mounted.name}"
         links = legacy_json.Links(files=f"{base}/files/{name}/", project=f"{base}/simple/{name}/")
         wanted = request.path_params.get("version")
-        version = filenames.latest(page.files) if wanted is None else _normal_version(wanted)
+        version = filenames.latest(page.files) if wanted is None else _version_on(page, wanted)
         about = await described(self.site.catalog, page, version)
         if wanted is None or version is None:
             body = legacy_json.render_project(page, about, links=links)
@@ -111,22 +111,24 @@ async def identified(site: Site, request: Request) -> Caller:
 def named(request: Request) -> ProjectName:
     """The normal form of the project that the URL names. Raises `NotFound` for what can be no name."""
     name: str = request.path_params["project"]
-    if not is_valid_name(name):
-        raise NotFound(f"{name!r} is no project name")
+    if len(name) > _LONGEST_NAME or not is_valid_name(name):
+        raise NotFound(f"{problems.shortened(name)!r} is no project name")
     return normalise(name)
 
 
 def moved(site: Site, request: Request, name: ProjectName) -> Response:
     """301 to the same path with the normal form of the name (PEP 503); on our host, so that credentials stay."""
-    given = request.path_params["project"]
-    head, _, tail = request.scope["path"].rpartition(f"/{given}/")
-    query = f"?{request.url.query}" if request.url.query else ""
-    return redirect(site, request, quote(f"{head}/{name}/{tail}") + query)
+    segments = request.scope["path"].split("/")
+    segments[3 if "index" in request.path_params else 2] = name  # /simple/NAME/, /INDEX/simple/NAME/
+    return redirect(site, request, "/".join(segments))
 
 
 def redirect(site: Site, request: Request, path: str) -> Response:
+    """301 to another path with the same query. No host is named, so the client stays with the one that it knows."""
     prefix = site.proxies.prefix(peer(request), request.headers, site.path)
-    return RedirectResponse(prefix + path, 301, headers={"Cache-Control": "no-cache"})
+    query = request.scope["query_string"].decode("latin-1")
+    target = f"{prefix}{quote(path)}{'?' if query else ''}{query}"
+    return RedirectResponse(target, 301, headers={"Cache-Control": "no-cache"})
 
 
 def peer(request: Request) -> str:
@@ -141,12 +143,11 @@ def base_url(site: Site, request: Request) -> str:
 
 
 def chosen(request: Request) -> Format | None:
-    accept = ", ".join(request.headers.getlist("accept"))
-    return negotiate.choose(accept.encode("latin-1") or None, request.query_params.get("format"))
+    return warm.format_for(request.headers.get("accept"), request.query_params.get("format"))
 
 
 def coding_for(request: Request) -> str:
-    return warm.coding_for(", ".join(request.headers.getlist("accept-encoding")) or None)
+    return warm.coding_for(request.headers.get("accept-encoding"))
 
 
 def not_acceptable(request: Request) -> Response:
@@ -159,18 +160,22 @@ def readable(names: Iterable[ProjectName], mounted: Mounted, caller: Caller) -> 
     return [name for name in names if caller.may_read(mounted.guarded, name)]
 
 
-def _normal_version(text: str) -> str:
-    """As files have it, so that /1.0.0rc1/ is found as it was published and as people write it."""
-    try:
-        return str(Version(text))
-    except InvalidVersion:
+def _version_on(page: Project, text: str) -> str:
+    """The version as its files have it: people write 1.0.0 for 1.0, and 1.0-RC.1 for 1.0rc1 (PEP 440)."""
+    wanted = metadata.parsed_version(text)
+    if wanted is None:
         return text
+    versions = {file.version for file in page.files}
+    if str(wanted) in versions:
+        return str(wanted)
+    return next((version for version in versions if metadata.parsed_version(version) == wanted), str(wanted))
 
 
 async def described(catalog: Catalog, page: Project, version: str | None) -> CoreMetadata | None:
     """The core metadata of a version as one of its wheels has it; None if no file there tells it."""
     for file in page.files:
         if file.version == version and file.core_metadata:
-            content = await catalog.sources[file.origin].open_metadata(page.name, file)
-            return metadata.parse(await gathered(content))
+            with problems.lost(f"{file.filename}.metadata"):
+                content = await catalog.sources[file.origin].open_metadata(page.name, file)
+                return metadata.parse(await gathered(content))
     return None

@@ -1,6 +1,8 @@
 """Errors as answers: the one table from the five kinds to HTTP."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -32,6 +34,7 @@ _TITLES = {
     507: "Disk full",
 }
 
+_CHECK = "`entrepot check` says more"
 _CHALLENGE = 'Basic realm="entrepot", charset="UTF-8"'
 
 
@@ -70,6 +73,20 @@ def answer(request: Request, status: int, text: str, headers: dict[str, str] | N
     return Response(text + "\n", status, headers=fixed, media_type="text/plain")
 
 
+def shortened(text: str) -> str:
+    """What a client sent, as far as a message repeats it."""
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+@contextmanager
+def lost(what: str) -> Iterator[None]:
+    """What a page lists and its source does not have is lost, or just being replaced: 404 would say it never was."""
+    try:
+        yield
+    except NotFound as error:
+        raise Unavailable(f"the bytes of {what} are not where they should be", hint=_CHECK) from error
+
+
 async def on_error(request: Request, error: Exception) -> Response:
     """For each of the five kinds."""
     assert isinstance(error, EntrepotError)
@@ -77,7 +94,8 @@ async def on_error(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        # What caused it is for the operator: it may name folders of this machine.
+        log.error("%s %r: %s", request.method, request.scope["path"], error.__cause__ or error)
     return answer(request, status, text_of(error), headers)
 
 
@@ -89,11 +107,17 @@ async def on_unauthorised(request: Request, error: Exception) -> Response:
 async def on_http(request: Request, error: Exception) -> Response:
     """What the router itself refuses: no such path, or not this method."""
     assert isinstance(error, HTTPException)
-    text = f"{request.method} {request.url.path}: {error.detail}"
-    return answer(request, error.status_code, text, dict(error.headers or {}))
+    text = f"{request.method} {shortened(request.scope['path'])}: {error.detail}"
+    headers = dict(error.headers or {})
+    if "Allow" in headers:  # a set to Starlette, in another order in each process
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+    return answer(request, error.status_code, text, headers)
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
-    """Anything else is our fault: the trace goes to the log (by the server), no detail to the client."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    """Anything else is our fault: the trace goes to the log, no detail to the client."""
+    if isinstance(error.__cause__, EntrepotError):  # raised again by Starlette, as the answer was on its way
+        log.error("%s %r was cut off: %s", request.method, request.scope["path"], error.__cause__)
+    else:
+        log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     return answer(request, 500, "this is a fault of the server; its log says more")

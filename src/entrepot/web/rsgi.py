@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from entrepot.web.asgi import AsgiApp, Message
+from entrepot.web.asgi import AsgiApp, Message, announced, ascii_query, logged_already
 from entrepot.web.cache import Headers
+from entrepot.web.unread import Unread
 from entrepot.web.warm import READS, Answer, Warm
 
 
@@ -44,6 +45,7 @@ class RsgiProtocol(Protocol):
     def response_empty(self, status: int, headers: Headers) -> None: ...
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
     def response_file(self, status: int, headers: Headers, file: str) -> None: ...
+    def response_file_range(self, status: int, headers: Headers, file: str, start: int, end: int) -> None: ...
     def response_stream(self, status: int, headers: Headers) -> RsgiStream: ...
 
 
@@ -61,22 +63,39 @@ class Front:
         answer = self._warm.refusal(method, header("host") or scope.authority or "", header)
         if answer is None and method in READS and not scope.query_string:
             answer = await self._warm.look(method, path, header)
-        if answer is None:
-            answer = await self._through(scope, proto, path)
+        if answer is None or method not in READS:
+            await self._slowly(scope, proto, answer, began)
         else:
             _send(proto, answer)
-        self._warm.note(answer, method, path, _host(scope.client), header, began)
+            self._note(scope, answer, began)
 
-    async def _through(self, scope: RsgiScope, proto: RsgiProtocol, path: str) -> Answer:
-        inner = self._warm.path_behind(path)
+    async def _slowly(self, scope: RsgiScope, proto: RsgiProtocol, answer: Answer | None, began: float) -> None:
+        exchange = _Exchange(proto, scope)
+        rest = Unread(exchange.receive, scope.headers.get)
+        if answer is None:
+            answer = await self._through(scope, proto, exchange, rest)
+        else:
+            _send(proto, answer)
+        self._note(scope, answer, began)
+        # Only now: a client that looks for the answer while it is sending stops early.
+        await rest.drain()
+
+    async def _through(self, scope: RsgiScope, proto: RsgiProtocol, exchange: "_Exchange", rest: Unread) -> Answer:
+        inner = self._warm.path_behind(scope.path)
         if inner is None:
             outside = self._warm.outside()
             _send(proto, outside)
             return outside
         state: dict[str, Any] = {"token": ""}
-        exchange = _Exchange(proto, scope)
-        await self._behind(_asgi_scope(scope, inner, state), exchange.receive, exchange.send)
+        with logged_already():
+            await self._behind(_asgi_scope(scope, inner, state), rest.receive, exchange.send)
         return exchange.answer(str(state["token"]))
+
+    def _note(self, scope: RsgiScope, answer: Answer, began: float) -> None:
+        header = scope.headers.get
+        forwarded = _joined(scope, "x-forwarded-for") if header("x-forwarded-for") is not None else None
+        peer = _host(scope.client)
+        self._warm.note(answer, scope.method, scope.path, peer, forwarded, header("user-agent"), began)
 
 
 def _send(proto: RsgiProtocol, answer: Answer) -> None:
@@ -93,6 +112,11 @@ def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]") or "unix"
 
 
+def _joined(scope: RsgiScope, wanted: str) -> str:
+    """All lines of a header as one: proxies may append a line of their own."""
+    return ", ".join(value for name, value in scope.headers.items() if name == wanted)
+
+
 def _asgi_scope(scope: RsgiScope, path: str, state: dict[str, Any]) -> dict[str, Any]:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()]
     if scope.authority is not None and scope.headers.get("host") is None:  # HTTP/2
@@ -106,12 +130,12 @@ def _asgi_scope(scope: RsgiScope, path: str, state: dict[str, Any]) -> dict[str,
         "path": path,
         "client_path": scope.path,
         "raw_path": path.encode(),  # as good as we have it
-        "query_string": scope.query_string.encode("latin-1"),
+        "query_string": ascii_query(scope.query_string.encode()),
         "root_path": "",
         "headers": headers,
         "client": (_host(scope.client), 0),
         "server": (_host(scope.server), None),
-        "extensions": {"http.response.pathsend": {}},
+        "extensions": {"http.response.pathsend": {}, "entrepot.span": {}},
         "state": state,
     }
 
@@ -128,7 +152,7 @@ class _Exchange:
         self._status = 499  # the client went away before there was an answer
         self._headers: Headers = []
         self._stream: RsgiStream | None = None
-        self._size = 0
+        self._size = self._announced = 0
 
     async def receive(self) -> Message:
         if self._ended:
@@ -150,15 +174,14 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         match message["type"]:
             case "http.response.start":
-                self._status = message["status"]
+                self._status, self._announced = message["status"], announced(message["headers"])
                 self._headers = [
                     (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
                 ]
             case "http.response.body":
                 await self._send_body(message.get("body", b""), more=message.get("more_body", False))
             case "http.response.pathsend":
-                self._proto.response_file(self._status, self._headers, message["path"])
-                self._size = _announced(self._headers)
+                self._send_path(message["path"], message.get("span"))
 
     async def _send_body(self, body: bytes, *, more: bool) -> None:
         self._size += len(body)
@@ -171,11 +194,17 @@ class _Exchange:
         if self._stream is None:
             self._stream = self._proto.response_stream(self._status, self._headers)
         if body:
-            await self._stream.send_bytes(body)
+            try:
+                await self._stream.send_bytes(body)
+            except RuntimeError as error:  # Granian's ProtocolClosed
+                raise OSError("the client went away") from error  # as ASGI has it
+
+    def _send_path(self, path: str, span: tuple[int, int] | None) -> None:
+        self._size = self._announced
+        if span is None:
+            self._proto.response_file(self._status, self._headers, path)
+        else:
+            self._proto.response_file_range(self._status, self._headers, path, *span)
 
     def answer(self, token: str) -> Answer:
         return Answer(self._status, [], size=self._size, token=token)
-
-
-def _announced(headers: Headers) -> int:
-    return next((int(value) for name, value in headers if name == "content-length"), 0)

@@ -10,7 +10,7 @@ from entrepot.access import ANONYMOUS, OPEN, Caller, Permission, Tokens
 from entrepot.errors import Denied, NotFound
 from entrepot.index import Catalog, Mounted
 from entrepot.model import ProjectName
-from entrepot.web.problems import Unauthorised
+from entrepot.web.problems import Unauthorised, shortened
 from entrepot.web.proxies import Proxies
 
 
@@ -37,8 +37,9 @@ class Site(Struct, frozen=True, kw_only=True):
         try:
             return self.catalog.indexes[name]
         except KeyError:
-            known = ", ".join(sorted(self.catalog.indexes))
-            raise NotFound(f"no index {name!r}", hint=f"here are: {known}") from None
+            # Nobody learns here of an index that may not be read without a token.
+            known = ", ".join(sorted(name for name, mounted in self.catalog.indexes.items() if not mounted.guarded))
+            raise NotFound(f"no index {shortened(name)!r}", hint=known and f"here are: {known}") from None
 
     async def caller(self, request: Request) -> Caller:
         """Who sends the request. Raises `Unauthorised` for credentials that are wrong."""

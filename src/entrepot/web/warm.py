@@ -25,6 +25,7 @@ from entrepot.wire import negotiate
 Header = Callable[[str], str | None]
 
 READS = frozenset({"GET", "HEAD"})
+_LONGEST_READ = negotiate.LONGEST_REMEMBERED
 _ALWAYS_AT_ROOT = frozenset({"/health", "/ready", "/metrics"})
 
 
@@ -88,18 +89,21 @@ class Warm:
             return None  # the app behind says it in the client's form
         return _answered(ready, method, header, private=authorization is not None, token=token)
 
-    def note(self, answer: Answer, method: str, path: str, peer: str, header: Header, began: float) -> None:
-        """One line for the access log; `began` by `time.perf_counter`."""
+    def note(
+        self, answer: Answer, method: str, path: str, peer: str, forwarded: str | None, agent: str | None, began: float
+    ) -> None:
+        """One line for the access log. `forwarded` is X-Forwarded-For, all lines of it; `began` by `perf_counter`."""
         if self._log is None:
             return
-        forwarded = header("x-forwarded-for")
         client = self._site.proxies.client(peer, forwarded) if forwarded is not None else peer
+        size = answer.size if method != "HEAD" else 0  # what is announced to HEAD is not sent
         took = time.perf_counter() - began
-        agent = header("user-agent")
-        self._log.add((time.time(), client, method, path, answer.status, answer.size, took, answer.token, agent))
+        self._log.add((time.time(), client, method, path, answer.status, size, took, answer.token, agent))
 
 
 def _answered(ready: Ready, method: str, header: Header, *, private: bool, token: str) -> Answer | None:
+    if ready.file is not None and not is_still(ready.file):
+        return None
     wanted = header("if-none-match")
     if wanted is not None and is_unchanged(wanted, ready.etag):
         return Answer(304, ready.unchanged_private if private else ready.unchanged, token=token)
@@ -108,17 +112,26 @@ def _answered(ready: Ready, method: str, header: Header, *, private: bool, token
         return Answer(200, headers, token=token)
     if ready.file is None:
         return Answer(200, headers, ready.body, None, ready.size, token)
-    if header("range") is not None or not is_still(ready.file):
+    if header("range") is not None:
         return None
     return Answer(200, headers, b"", ready.file, ready.size, token)
 
 
-@lru_cache(maxsize=512)
 def variants(accept: str | None, accept_encoding: str | None) -> tuple[Variant, Variant]:
     """The variants of a simple page, None if it cannot be had, and of any other page, for these headers."""
+    return _variants(_readable(accept), _readable(accept_encoding))
+
+
+@lru_cache(maxsize=512)
+def _variants(accept: str | None, accept_encoding: str | None) -> tuple[Variant, Variant]:
     coding = coding_for(accept_encoding)
-    chosen = negotiate.choose(_encoded(accept))
+    chosen = format_for(accept)
     return (variant(chosen, coding) if chosen is not None else None), variant(None, coding)
+
+
+def format_for(accept: str | None, parameter: str | None = None) -> negotiate.Format | None:
+    """The format of a simple page for an Accept header and `?format=`; None if the client takes none of ours."""
+    return negotiate.choose(_encoded(accept), parameter)
 
 
 def coding_for(accept_encoding: str | None) -> str:
@@ -127,7 +140,13 @@ def coding_for(accept_encoding: str | None) -> str:
 
 
 def _encoded(value: str | None) -> bytes | None:
-    return value.encode("latin-1", "replace") if value is not None else None
+    read = _readable(value)
+    return read.encode("latin-1", "replace") if read is not None else None
+
+
+def _readable(value: str | None) -> str | None:
+    """As much of a header as is looked at. Granian lets 400 kB through, which would take a fifth of a second."""
+    return value[:_LONGEST_READ] if value is not None else None
 
 
 def is_still(file: OnDisk) -> bool:
@@ -144,10 +163,10 @@ def is_still(file: OnDisk) -> bool:
 
 def is_unchanged(if_none_match: str, etag: str) -> bool:
     """Weak comparison with any of the tags, or "*" (RFC 9110 §13.1.2)."""
-    if if_none_match == etag:
+    if if_none_match == etag != "":
         return True
     tags = (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
-    return any(tag in {etag, "*"} for tag in tags)
+    return any(tag == "*" or tag == etag != "" for tag in tags)
 
 
 def plain(status: int, text: str) -> Answer:
