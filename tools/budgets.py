@@ -11,11 +11,11 @@ FUNCTION_AIM = 60
 
 def functions(tree: ast.AST) -> list[tuple[str, int, int]]:
     """(name, line, length in lines) of each function."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.append((node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1))
-    return found
+    return [
+        (node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
 
 
 def main() -> int:

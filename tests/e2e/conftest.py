@@ -41,6 +41,14 @@ def server(serve: Servers) -> Server:
     return serve()
 
 
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same for all tests of a module that leave nothing behind in it."""
+    servers = Servers(tmp_path_factory.mktemp("steady"))
+    yield servers()
+    servers.end()
+
+
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
     """A folder for the distributions that a test makes."""

@@ -101,12 +101,12 @@ def test_an_expired_token_is_refused_and_says_so(server: Server) -> None:
 # Writing.
 
 
-def test_an_upload_without_a_token_is_challenged(server: Server) -> None:
-    answer = server.upload(demo(), token=None)
+def test_an_upload_without_a_token_is_challenged(steady: Server) -> None:
+    answer = steady.upload(demo(), token=None)
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("Basic ")
     assert "token create" in answer.text
-    assert server.files("demo") == {}
+    assert steady.files("demo") == {}
 
 
 def test_a_bearer_token_is_as_good_as_a_password(server: Server) -> None:
@@ -147,10 +147,10 @@ def test_a_web_page_cannot_publish_to_a_developers_server(serve: Servers, sent_b
 
 
 @pytest.mark.parametrize("path", ["/", "/simple/", "/simple/demo/", "/legacy/"])
-def test_a_rebound_host_name_is_not_answered(server: Server, path: str) -> None:
+def test_a_rebound_host_name_is_not_answered(steady: Server, path: str) -> None:
     method = "POST" if path == "/legacy/" else "GET"
-    for host in ("evil.example", f"evil.example:{server.options.port}", "127.0.0.1.evil.example", ""):
-        assert server.ask(method, path, {"Host": host}).status == 421, host
+    for host in ("evil.example", f"evil.example:{steady.options.port}", "127.0.0.1.evil.example", ""):
+        assert steady.ask(method, path, {"Host": host}).status == 421, host
 
 
 def test_the_names_of_this_machine_and_configured_ones_are_answered(serve: Servers) -> None:

@@ -92,8 +92,8 @@ def test_hashes_are_required_and_hold(
     assert venv.has() == {"demo": "1.0"}
 
 
-def test_an_unknown_project_is_named_in_the_error(installer: Installer, venv: Venv, server: Server) -> None:
-    assert "nowhere-to-be-found" in installer.install(venv, server.simple, "nowhere-to-be-found").refused()
+def test_an_unknown_project_is_named_in_the_error(installer: Installer, venv: Venv, steady: Server) -> None:
+    assert "nowhere-to-be-found" in installer.install(venv, steady.simple, "nowhere-to-be-found").refused()
 
 
 def test_a_name_in_another_spelling_is_installed(installer: Installer, venv: Venv, server: Server, dist: Path) -> None:

@@ -114,8 +114,8 @@ def test_of_different_bytes_under_one_name_one_wins(serve: Servers) -> None:
     assert "sound" in server.command("check")
 
 
-def test_a_connection_is_good_for_the_next_request_after_a_refusal(server: Server) -> None:
-    connection = server.connect()
+def test_a_connection_is_good_for_the_next_request_after_a_refusal(steady: Server) -> None:
+    connection = steady.connect()
     try:
         for _ in range(3):
             form = demo()
@@ -143,17 +143,17 @@ def test_a_connection_is_good_for_the_next_request_after_a_refusal(server: Serve
     ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else None,
 )
 def test_a_form_that_does_not_fit_its_file_is_refused_and_named(
-    server: Server, fields: dict[str, str], says: str
+    steady: Server, fields: dict[str, str], says: str
 ) -> None:
-    answer = server.upload(demo(**fields), token=server.first_token)
+    answer = steady.upload(demo(**fields), token=steady.first_token)
     assert answer.status == 400, answer
     assert says in answer.text.lower()
     assert answer.headers["content-type"].startswith("text/plain")
-    assert server.files("demo") == {}
+    assert steady.files("demo") == {}
 
 
 @pytest.mark.parametrize("how", ["one MiB of noise", "nothing", "only the head", "no boundary", "a text", "a picture"])
-def test_a_body_that_is_no_upload_is_refused_and_never_a_fault_of_the_server(server: Server, how: str) -> None:
+def test_a_body_that_is_no_upload_is_refused_and_never_a_fault_of_the_server(steady: Server, how: str) -> None:
     form = demo()
     body = {
         "one MiB of noise": os.urandom(1 << 20),
@@ -167,19 +167,18 @@ def test_a_body_that_is_no_upload_is_refused_and_never_a_fault_of_the_server(ser
     headers = {
         "Content-Type": types.get(how, form.headers["Content-Type"]),
         "Content-Length": str(len(body)),
-        "Authorization": raw.basic(server.first_token),
+        "Authorization": raw.basic(steady.first_token),
     }
-    answer = server.ask("POST", "/legacy/", headers, body)
+    answer = steady.ask("POST", "/legacy/", headers, body)
     assert answer.status == 400, answer
     assert answer.text.strip()
-    assert server.files("demo") == {}
-    assert server.staged() == 0
+    assert steady.files("demo") == {}
+    assert steady.staged() == 0
 
 
-@pytest.mark.parametrize("prefix", ["", "/root", "/private"])
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_every_spelling_of_the_upload_address_works(server: Server, prefix: str, slash: str) -> None:
+def test_every_spelling_of_the_upload_address_works(server: Server) -> None:
     form = Form(sdist_filename(), sdist_bytes())
     headers = {**form.headers, "Authorization": raw.basic(server.first_token)}
-    assert server.ask("POST", f"{prefix}/legacy{slash}", headers, form.body()).status == 200
+    for path in ("/legacy", "/legacy/", "/root/legacy", "/root/legacy/", "/private/legacy", "/private/legacy/"):
+        assert server.ask("POST", path, headers, form.body()).status == 200, path
     assert server.files("demo") == {form.filename: hashlib.sha256(sdist_bytes()).hexdigest()}

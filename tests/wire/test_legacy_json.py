@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from msgspec.structs import replace
-from tests.wire.strategies import FILES, patient, projects
 
 from entrepot.errors import NotFound
 from entrepot.model import File, Project, normalise
 from entrepot.wire import filenames, legacy_json
 from entrepot.wire.legacy_json import Links
 from entrepot.wire.metadata import CoreMetadata
+from tests.wire.strategies import FILES, patient, projects
 
 LINKS = Links(files=FILES, project="https://index.example/root/project/demo/")
 

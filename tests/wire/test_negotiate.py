@@ -3,10 +3,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.strategies import patient
 
 from entrepot.wire import negotiate
 from entrepot.wire.negotiate import Format, accepts_gzip, choose, encodings
+from tests.wire.strategies import patient
 
 JSON, HTML_V1, HTML = Format.JSON, Format.HTML_V1, Format.HTML
 

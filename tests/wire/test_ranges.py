@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.strategies import patient
 
 from entrepot.wire import ranges
 from entrepot.wire.ranges import Unsatisfiable, if_range_allows
+from tests.wire.strategies import patient
 
 
 @pytest.mark.parametrize(

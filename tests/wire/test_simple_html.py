@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.wire.strategies import BASE, FILES, PREFIX, as_html_carries, demo, names, patient, projects, texts
 
 from entrepot.errors import Invalid
 from entrepot.model import ACTIVE, File, Project, ProjectName, Status, normalise
 from entrepot.wire import simple_html
 from entrepot.wire.simple_json import Page
+from tests.wire.strategies import BASE, FILES, PREFIX, as_html_carries, demo, names, patient, projects, texts
 
 DEMO = normalise("demo")
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.wire.strategies import BASE, FILES, PREFIX, demo, names, patient, projects, texts
 
 from entrepot.errors import Invalid
 from entrepot.model import ACTIVE, File, Project, ProjectName, Status, normalise
 from entrepot.wire import filenames, simple_json
+from tests.wire.strategies import BASE, FILES, PREFIX, demo, names, patient, projects, texts
 
 Document = dict[str, Any]
 

@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.wire.strategies import patient
 
 from entrepot.errors import Invalid
 from entrepot.wire.upload_form import MAX_FIELD_BYTES, MAX_FIELDS, Form, UploadForm, check_control, digests
+from tests.wire.strategies import patient
 
 BOUNDARY = b"b0undary"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"

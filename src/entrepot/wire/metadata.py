@@ -347,5 +347,7 @@ def _comparable_version(text: str) -> Version | str:
     return parsed_version(text) or text
 
 
-def _comparable_specifiers(text: str) -> SpecifierSet | str:
-    return _specifiers(text) or text
+def _comparable_specifiers(text: str) -> tuple[SpecifierSet | None, str]:
+    # Never a set beside a string: the set would parse the string to compare, and raise.
+    found = _specifiers(text)
+    return found, "" if found is not None else text
