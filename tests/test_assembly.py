@@ -24,7 +24,6 @@ def configured(
     default: str = "root",
     store: dict[str, StoreSettings] | None = None,
     access: Access | None = None,
-    create: bool = False,
 ) -> Config:
     return checked(
         Config(
@@ -33,7 +32,6 @@ def configured(
             index=index or {},
             store=store or {},
             access=access or Access(),
-            create=create,
         )
     )
 
@@ -195,7 +193,7 @@ def test_a_configured_store_is_made_only_with_create(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"there is no store here .*start once with `entrepot serve --create`"):
         open_stores(configured(tmp_path / "data", index, store=store))
     assert not (tmp_path / "main").exists()
-    stores = open_stores(configured(tmp_path / "data", index, store=store, create=True))
+    stores = open_stores(configured(tmp_path / "data", index, store=store), create=True)
     assert list(stores) == ["main"]
     assert not (tmp_path / "data").exists()
 
@@ -221,10 +219,8 @@ def test_tokens_are_in_the_store_that_is_said_or_the_only_one(
     tmp_path: Path, hosted: str | None, access: str | None, holder: str, names: set[str]
 ) -> None:
     store = {"main": StoreSettings(url=str(tmp_path / "main"))} if "main" in names else {}
-    config = configured(
-        tmp_path / "data", {"root": Hosted(store=hosted)}, store=store, access=Access(store=access), create=True
-    )
-    stores = open_stores(config)
+    config = configured(tmp_path / "data", {"root": Hosted(store=hosted)}, store=store, access=Access(store=access))
+    stores = open_stores(config, create=True)
     assert set(stores) == names
     assert main_store(config, stores) is stores[holder]
 
@@ -232,7 +228,8 @@ def test_tokens_are_in_the_store_that_is_said_or_the_only_one(
 async def test_an_index_keeps_its_files_in_its_store(tmp_path: Path) -> None:
     store = {"main": StoreSettings(url=(tmp_path / "main").as_uri())}
     index: dict[str, IndexSettings] = {"root": Hosted(store="main"), "here": Hosted()}
-    config = configured(tmp_path / "data", index, store=store, access=Access(store="main"), create=True)
+    config = configured(tmp_path / "data", index, store=store, access=Access(store="main"))
+    open_stores(config, create=True)
     async with opened(config, "create") as assembled:
         for name in ("root", "here"):
             sink = assembled.catalog.indexes[name].sink

@@ -193,8 +193,8 @@ def test_what_is_not_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
     [
         # keys
         ("dat = 'x'", "dat: 'dat' is not a key here (did you mean 'data'?)"),
-        ("zzz = 1", "zzz: 'zzz' is not a key here (known: access, create, data, default, index, server, store)"),
-        ("env = 'X'", "env: 'env' is not a key here (known: access, create, data, default, index, server, store)"),
+        ("zzz = 1", "zzz: 'zzz' is not a key here (known: access, data, default, index, server, store)"),
+        ("env = 'X'", "env: 'env' is not a key here (known: access, data, default, index, server, store)"),
         ("[server]\nprot = 1", "server.prot: 'prot' is not a key here (did you mean 'port'?)"),
         ("[server]\nmax_upload = 1", "server.max_upload: 'max_upload' is not a key here (did you mean 'max-upload'?)"),
         ("[acces]\nread = 'open'", "acces: 'acces' is not a key here (did you mean 'access'?)"),

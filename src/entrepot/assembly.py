@@ -44,12 +44,13 @@ def now() -> datetime:
 Missing = Literal["create", "refuse", "ignore"]
 
 
-def open_stores(config: Config, missing: Missing = "create") -> dict[str, Store]:
-    """The stores that the configuration needs, by name. `missing` is about the one under `data` only.
+def open_stores(config: Config, missing: Missing = "create", *, create: bool = False) -> dict[str, Store]:
+    """The stores that the configuration needs, by name. `missing` is about the one under `data`, `create` about others.
 
-    Blocking. Raises `Unavailable` for a configured store that does not exist, unless `config.create`.
+    Blocking. Raises `Unavailable` for a configured store that does not exist, unless `create`: that comes from the
+    command line alone, or one line in a file would let an unmounted disk look like a first start for ever.
     """
-    stores = {name: open_store(settings.url, create=config.create) for name, settings in config.store.items()}
+    stores = {name: open_store(settings.url, create=create) for name, settings in config.store.items()}
     hosted = {settings.store for settings in config.index.values() if isinstance(settings, Hosted)}
     if not stores or not hosted.isdisjoint({None, DEFAULT_STORE}) or config.access.store == DEFAULT_STORE:
         stores[DEFAULT_STORE] = _default_store(config, missing)

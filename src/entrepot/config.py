@@ -107,8 +107,6 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_f
     access: Access = Access()
     store: dict[str, StoreSettings] = {}
     index: dict[str, IndexSettings] = {}
-    # Set by `serve --create`: a configured store that does not exist yet may be made.
-    create: bool = False
 
     @property
     def store_folder(self) -> Path:

@@ -17,7 +17,7 @@ from tests.cli.conftest import Run
 
 
 def configured(*folders: Path, config: Path | None = None, data: Path | None = None, **flags: object) -> Config:
-    return server.configured(config, data, list(folders), flags, create=False, open_writes=False)[0]
+    return server.configured(config, data, list(folders), flags, open_writes=False)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +32,17 @@ def test_flags_win_over_the_file_and_what_is_not_given_stays(tmp_path: Path) -> 
 
 
 def test_a_file_is_named_only_if_it_is_read(tmp_path: Path) -> None:
-    assert server.configured(None, None, [], {}, create=False, open_writes=False)[1] is None
+    assert server.configured(None, None, [], {}, open_writes=False)[1] is None
     (tmp_path / "entrepot.toml").write_text("")
-    assert server.configured(None, None, [], {}, create=False, open_writes=False)[1] == Path("entrepot.toml")
+    assert server.configured(None, None, [], {}, open_writes=False)[1] == Path("entrepot.toml")
     other = tmp_path / "other.toml"
     other.write_text("")
-    assert server.configured(other, None, [], {}, create=False, open_writes=False)[1] == other
+    assert server.configured(other, None, [], {}, open_writes=False)[1] == other
 
 
 def test_create_and_open_are_taken_over(tmp_path: Path) -> None:
-    config, _ = server.configured(None, tmp_path, [], {}, create=True, open_writes=True)
-    assert (config.create, config.access.open) == (True, True)
+    config, _ = server.configured(None, tmp_path, [], {}, open_writes=True)
+    assert config.access.open
 
 
 def test_folders_join_the_default_index_behind_its_members(tmp_path: Path) -> None:
@@ -218,6 +218,6 @@ def test_it_says_where_it_is(flags: dict[str, Any], url: str, capsys: pytest.Cap
 
 
 def test_open_uploads_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
-    config, file = server.configured(None, None, [], {}, create=False, open_writes=True)
+    config, file = server.configured(None, None, [], {}, open_writes=True)
     server._announce(config, file, None)
     assert "uploads        open to everybody who can reach it (--open)" in capsys.readouterr().err

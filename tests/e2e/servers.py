@@ -70,8 +70,10 @@ class Server:
         self._out, self._err = home / "stdout", home / "stderr"
         self._process: subprocess.Popen[bytes] | None = None
         self._begun: list[SlowUpload] = []
+        self._config = home / "config.toml"
         home.mkdir(parents=True)
-        (home / "entrepot.toml").write_text(options.config, encoding="utf-8")
+        if options.config:
+            self._config.write_text(options.config, encoding="utf-8")
 
     # Its life.
 
@@ -101,7 +103,7 @@ class Server:
         return self.said()
 
     def _run(self) -> subprocess.Popen[bytes]:
-        command = self.options.command(self._home / "entrepot.toml")
+        command = self.options.command(self._config)
         with self._out.open("ab") as out, self._err.open("ab") as err:
             # A group of its own, so that all of it can be killed together; somewhere without an entrepot.toml.
             return subprocess.Popen(
@@ -270,7 +272,7 @@ class Server:
 
     def try_command(self, *words: str) -> subprocess.CompletedProcess[str]:
         data = ["--data", str(self.data)]
-        config = ["--config", str(self._home / "entrepot.toml")] if self.options.config else []
+        config = ["--config", str(self._config)] if self.options.config else []
         return subprocess.run(
             [str(BIN / "entrepot"), *words, *data, *config], capture_output=True, text=True, timeout=60, check=False,
             stdin=subprocess.DEVNULL, cwd=self._home, env=clean_environment(),

@@ -1,13 +1,12 @@
 """Who may read and write, asked by real clients and by requests that no client would send."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.distributions.build import make_wheel, wheel_bytes, wheel_filename
 from tests.e2e import raw
-from tests.e2e.clients import Installer, Pip, Poetry, Twine, Uv, Venv
+from tests.e2e.clients import Installer, Poetry, Twine, Uv, Venv
 from tests.e2e.processes import until
 from tests.e2e.raw import Form
 from tests.e2e.servers import Server, Servers
@@ -158,14 +157,3 @@ def test_the_names_of_this_machine_and_configured_ones_are_answered(serve: Serve
     port = server.options.port
     for host in ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "packages.example.org"):
         assert server.get("/simple/", {"Host": host}).status == 200, host
-
-
-def test_pip_does_not_hand_its_token_to_the_public_when_the_private_index_fails(
-    pip: Pip, new_venv: Callable[[], Venv], serve: Servers, dist: Path
-) -> None:
-    server, other = serve(config=PRIVATE), serve()
-    server.publish(make_wheel(dist))
-    other.publish(make_wheel(dist, "unrelated"))
-    wrong = server.simple_for("entrepot_0123456789ab_wrong")
-    pip.install(new_venv(), wrong, "--extra-index-url", other.simple, "demo").refused()
-    assert all("entrepot_" not in request.path for request in other.requests())

@@ -18,7 +18,7 @@ from entrepot.stores.disk import Disk
 
 OLD, NEW = b"old" * 1000, b"new" * 1000
 CHANGES = (
-    "open", "write", "fsync", "link", "rename", "replace", "utime", "unlink", "mkdir", "rmdir", "chmod",
+    "open", "write", "pwrite", "fsync", "link", "rename", "replace", "utime", "unlink", "mkdir", "rmdir", "chmod",
     "fchmod", "chown", "fchown", "truncate", "ftruncate",
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from entrepot.web.access_log import AccessLog, Line, as_json, as_text
 from tests.e2e.processes import until
 from tests.e2e.raw import basic
-from tests.web.conftest import TRUSTED
+from tests.web.conftest import TRUSTED, Fronts
 from tests.web.fronts import JSON, Front, fresh, wheel
 
 
@@ -65,6 +65,17 @@ def test_every_request_has_one_line_with_what_was_sent(front: Front) -> None:
         assert line["token"] == (front.uploader.split("_")[1] if known else ""), line
     every = [line for line in front.lines() if line["agent"] in lines]
     assert len(every) == len(marked)
+
+
+def test_what_a_server_sends_by_path_is_counted(every: Fronts) -> None:
+    front = every.main("asgi-paths")
+    name = fresh()
+    file = wheel(name)
+    front.publish(file)
+    target = f"/files/{name}/{file.filename}"
+    for _ in range(2):  # through the app, and then by the hot path
+        assert front.get(target).body == file.data
+    assert [line["bytes"] for line in front.lines(target)] == [len(file.data)] * 2
 
 
 def test_an_upload_is_logged_with_the_id_of_its_token(front: Front) -> None:

@@ -78,6 +78,19 @@ def test_a_private_name_takes_over_from_the_folder_with_the_next_request(front: 
     assert [file["filename"] for file in front.page(name, index="/wheels")["files"]] == []
 
 
+def test_workers_agree_at_once(make: Callable[..., Front]) -> None:
+    """Each request has a connection of its own, and so one of the two workers."""
+    front = make("rsgi", "[server]\nworkers = 2\n")
+    name = fresh()
+    assert {front.get(f"/simple/{name}/").status for _ in range(20)} == {404}
+    for number in range(1, 6):
+        front.publish(wheel(name, f"{number}.0"))
+        assert {len(front.filenames(name)) for _ in range(20)} == {number}
+    front.delete(name, wheel(name, "1.0").filename)
+    assert {front.get(f"/files/{name}/{wheel(name, '1.0').filename}").status for _ in range(20)} == {404}
+    assert {len(front.filenames(name)) for _ in range(20)} == {4}
+
+
 def test_an_old_etag_gets_the_new_page(front: Front) -> None:
     name = fresh()
     front.publish(wheel(name, "1.0"))

@@ -1,11 +1,16 @@
 """Requests that no client would send, on a real socket: refused or answered, never a 5xx, and the next one is served."""
 
+import hashlib
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.e2e.raw import Answer
 from tests.web.fronts import HTML, JSON, Front, fresh, sdist, wheel
 from tests.web.sockets import answers, connection, exchange, read_answer, request
 
@@ -254,3 +259,60 @@ def test_what_comes_first_in_a_large_header_still_counts(front: Front) -> None:
     front.publish(wheel(name))
     answer = front.get(f"/simple/{name}/", {"Accept": f"{JSON},{'a/b,' * 20_000}"})
     assert (answer.status, answer.headers["content-type"]) == (200, JSON)
+
+
+# HTTP/2, which uv speaks over TLS.
+
+
+def over_http_2(front: Front, target: str, *more: str) -> Answer:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: apt-get install curl")
+    command = ["curl", "--silent", "--show-error", "--include", "--http2-prior-knowledge", "--max-time", "10", *more]
+    ran = subprocess.run([*command, front.process.origin + target], capture_output=True, check=True)
+    head, _, body = ran.stdout.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, status = first.split(" ")[:2]
+    assert version == "HTTP/2"
+    return Answer(int(status), dict(line.split(": ", 1) for line in lines), body)
+
+
+def test_http_2_is_answered_alike(process: Front) -> None:
+    name = fresh()
+    file = wheel(name)
+    process.publish(file)
+    for target in (
+        "/health",
+        "/simple/",
+        f"/simple/{name}/",
+        f"/simple/{name}",
+        f"/files/{name}/{file.filename}",
+        "/x",
+    ):
+        for _ in range(2):
+            over = over_http_2(process, target, "--header", f"Accept: {JSON}")
+            plain = process.get(target, {"Accept": JSON})
+            dropped = {"date", "server"}
+            assert (over.status, over.body) == (plain.status, plain.body)
+            assert {name: value for name, value in over.headers.items() if name not in dropped} == plain.headers
+    part = over_http_2(process, f"/files/{name}/{file.filename}", "--range", "5-9")
+    assert (part.status, part.body) == (206, file.data[5:10])
+
+
+def test_http_2_has_the_same_guards(process: Front, tmp_path: Path) -> None:
+    assert over_http_2(process, "/health", "--header", "Host: evil.example").status == 421
+    big = tmp_path / "big"
+    big.write_bytes(bytes(5_000_000))
+    for more, status in ((("--user", "x:entrepot_0_0"), 401), (("--header", "Origin: http://evil.example"), 403)):
+        assert over_http_2(process, "/legacy/", "--form", f"content=@{big}", *more).status == status
+
+
+def test_an_upload_over_http_2_is_published(process: Front, tmp_path: Path) -> None:
+    name = fresh()
+    file = wheel(name)
+    path = tmp_path / file.filename
+    path.write_bytes(file.data)
+    digest = hashlib.sha256(file.data).hexdigest()
+    fields = [":action=file_upload", "filetype=bdist_wheel", f"sha256_digest={digest}", f"content=@{path}"]
+    form = [word for field in fields for word in ("--form", field)]
+    assert over_http_2(process, "/legacy/", *form, "--user", f"__token__:{process.uploader}").status == 200
+    assert process.get(f"/files/{name}/{file.filename}").body == file.data

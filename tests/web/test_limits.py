@@ -14,6 +14,7 @@ import httpx
 import pytest
 import requests
 
+from entrepot.web import upload
 from tests.e2e.processes import until
 from tests.e2e.raw import Form, basic
 from tests.web.fronts import Front, fresh, wheel
@@ -64,6 +65,21 @@ def test_without_an_announced_length_too(asgi: Front, process: Front) -> None:
     [answer] = answers(exchange(process, head + chunked(body)))
     assert (answer.status, LIMIT in answer.text) == (413, True)
     assert asgi.staging == process.staging == []
+
+
+@pytest.mark.parametrize("where", ["before", "behind", "ignored"])
+def test_bytes_that_count_for_nothing_cannot_go_on_for_ever(process: Front, where: str) -> None:
+    """Around the form, and in parts that are dropped: 18 MB of them, where the largest form has 17.8 MB."""
+    name = fresh()
+    form = wheel(name).form()
+    body, filling = b"".join(form.body()), b"x" * 18_000_000
+    boundary = body.split(b"\r\n", 1)[0]
+    ignored = boundary + b'\r\nContent-Disposition: form-data; name="gpg_signature"; filename="x"\r\n\r\n'
+    sent = {"before": filling + b"\r\n" + body, "behind": body + filling, "ignored": ignored + filling + b"\r\n" + body}
+    head = upload_head(form, process.uploader, length=-1, more="Connection: close\r\n")
+    [answer] = answers(exchange(process, head + chunked(sent[where])))
+    assert answer.status in {400, 413}
+    assert process.filenames(name) == []
 
 
 def test_a_length_over_the_limit_is_refused_before_a_byte_is_sent(asgi: Front, process: Front) -> None:
@@ -317,6 +333,32 @@ def test_no_more_uploads_run_at_once_than_configured(every: Any) -> None:
         made[1].sendall(bodies[1][-200:])
         assert read_answer(made[1]).status == 200
     assert [len(front.filenames(name)) for name in names] == [1, 1, 1]
+
+
+def test_who_waits_too_long_for_a_place_is_told_to_try_again(every: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "_WAIT_FOR_A_PLACE", 0.05)
+    front: Front = every.below("asgi")  # two
+    name = fresh()
+    form = wheel(name).form()
+    held = asyncio.Event()
+
+    async def waiting() -> dict[str, Any]:
+        await held.wait()
+        return {"type": "http.disconnect"}
+
+    async def all_three() -> tuple[int, str]:
+        headers = {**form.headers, "Authorization": basic(token)}
+        asked = [front.driver.request("POST", "/sub/pypi/legacy/", headers, waiting) for _ in range(2)]
+        running = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0)
+        third = await front.driver.request("POST", "/sub/pypi/legacy/", headers, given(b"".join(form.body())))
+        held.set()
+        await asyncio.gather(*running)
+        return third.status, third.headers["retry-after"]
+
+    token = front.uploader
+    assert front.loop.run(all_three()) == (503, "10")
+    assert front.upload(form).status == 200
 
 
 def test_a_cut_upload_gives_its_place_back(every: Any) -> None:

@@ -109,7 +109,7 @@ def test_a_page_asked_for_with_a_parameter_never_answers_for_one_without(front: 
 def test_each_form_has_an_etag_of_its_own(front: Front, target: str) -> None:
     forms = [
         {"Accept": accept, "Accept-Encoding": coding}
-        for accept in (JSON, HTML)
+        for accept in (JSON, HTML, "text/html")
         for coding in ("identity", "gzip", "zstd")
     ]
     front.publish(*[wheel(fresh("filler-of-some-length-so-that-pages-grow")) for _ in range(15)])

@@ -67,7 +67,7 @@ def serve(
     def start() -> int:
         from entrepot.cli import server
 
-        ready, file = server.configured(config, data, folders or [], flags, create=create, open_writes=open_)
-        return server.serve(ready, file)
+        ready, file = server.configured(config, data, folders or [], flags, open_writes=open_)
+        return server.serve(ready, file, create=create)
 
     raise typer.Exit(run(start))

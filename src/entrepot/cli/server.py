@@ -8,21 +8,17 @@ import resource
 import socket
 import stat
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from granian.constants import Interfaces, Loops
-from granian.log import LogLevels
-from granian.server.mp import MPServer
 
-from entrepot import __version__, units
+from entrepot import __version__
 from entrepot.access import Tokens
 from entrepot.assembly import main_store, now, open_stores
-from entrepot.cli import worker
+from entrepot.cli import workers
 from entrepot.cli.console import settings
 from entrepot.config import DEFAULT_FILE, Config, Folder, Hosted, IndexSettings, Virtual, checked
 from entrepot.errors import Invalid, Unavailable
@@ -30,7 +26,6 @@ from entrepot.errors import Invalid, Unavailable
 log = logging.getLogger("entrepot")
 
 _FOLDERS = "folders"  # the index of the directories on the command line
-_RESTARTS = 10  # in a row, each within a minute of the one before
 
 
 def configured(
@@ -39,7 +34,6 @@ def configured(
     folders: list[Path],
     flags: Mapping[str, Any],
     *,
-    create: bool,
     open_writes: bool,
 ) -> tuple[Config, Path | None]:
     """The configuration with the flags in it, and the file it came from. Raises `Invalid`."""
@@ -48,9 +42,7 @@ def configured(
         loaded.server, **{name: value for name, value in flags.items() if value is not None}
     )
     access = msgspec.structs.replace(loaded.access, open=True) if open_writes else loaded.access
-    changed = msgspec.structs.replace(
-        loaded, server=server, access=access, create=create, index=_with_folders(loaded, folders)
-    )
+    changed = msgspec.structs.replace(loaded, server=server, access=access, index=_with_folders(loaded, folders))
     file = config or (Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None)
     return checked(changed), file
 
@@ -75,70 +67,15 @@ def _with_folders(config: Config, folders: list[Path]) -> dict[str, IndexSetting
     }
 
 
-def serve(config: Config, file: Path | None) -> int:
-    """Serve until SIGTERM. Returns the exit code."""
+def serve(config: Config, file: Path | None, *, create: bool = False) -> int:
+    """Serve until SIGTERM. Returns the exit code. `create` lets configured stores be made."""
     _check_files(config)
     _check_address(config)
     _raise_file_limit()
-    stores = open_stores(config)
+    stores = open_stores(config, create=create)
     first = asyncio.run(_first_token(config, Tokens(main_store(config, stores))))
     _announce(config, file, first)
-    encoded = msgspec.json.encode(config)
-    restarts, began = 0, time.monotonic()
-    while True:
-        server = _granian(config)
-        crashed = False
-        try:
-            # An object with __rsgi__ is as good to it as a callable, but its types do not know.
-            server.serve(target_loader=cast("Any", partial(worker.load, encoded)), wrap_loader=False)
-        except SystemExit:
-            crashed = True  # its workers died faster than it replaces them
-        if server.interrupt_signal or not crashed:
-            return 0
-        restarts = restarts + 1 if time.monotonic() - began < 60 else 1
-        began = time.monotonic()
-        if restarts > _RESTARTS:
-            log.error("workers keep dying; giving up after %d restarts", _RESTARTS)
-            return 1
-        log.warning("all workers are started again")
-
-
-def _granian(config: Config) -> MPServer:
-    server = config.server
-    return MPServer(
-        "entrepot",
-        address=server.host,
-        port=server.port,
-        uds=Path(server.uds) if server.uds else None,
-        interface=Interfaces.RSGI,
-        loop=Loops.uvloop,
-        workers=server.workers,
-        websockets=False,
-        backlog=2048,
-        log_level=LogLevels.debug if server.debug else LogLevels.warning,
-        log_dictconfig=_logging(debug=server.debug),
-        ssl_cert=Path(server.tls_cert) if server.tls_cert else None,
-        ssl_key=Path(server.tls_key) if server.tls_key else None,
-        respawn_failed_workers=True,
-        workers_kill_timeout=max(1, round(units.seconds(server.grace))),
-        process_name=None,
-    )
-
-
-def _logging(*, debug: bool) -> dict[str, Any]:
-    """Everything but the access log goes to stderr."""
-    level = "DEBUG" if debug else "INFO"
-    kept = {"handlers": ["stderr"], "propagate": False}
-    return {
-        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}},
-        "loggers": {
-            "_granian": dict(kept),
-            "granian.access": dict(kept),
-            "entrepot": {**kept, "level": level},
-            "asyncio": {**kept, "level": "WARNING"},
-        },
-    }
+    return workers.supervise(config)
 
 
 def _check_files(config: Config) -> None:

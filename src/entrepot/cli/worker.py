@@ -1,9 +1,7 @@
 """What a worker process runs. Imported by name in each of them, so it stays small."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-
-import msgspec
 
 from entrepot import units
 from entrepot.assembly import is_loopback, now, running
@@ -13,15 +11,14 @@ from entrepot.web.access_log import to_stdout
 from entrepot.web.proxies import Proxies
 
 
-def load(encoded: bytes) -> RsgiSite:
-    """The app for a configuration in JSON."""
-    config = msgspec.json.decode(encoded, type=Config)
+def load(config: Config, *, started: Callable[[], None]) -> RsgiSite:
+    """The app for a configuration. It calls `started` when it can serve."""
     server = config.server
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[Site]:
         async with running(config) as assembled:
-            yield Site(
+            site = Site(
                 catalog=assembled.catalog,
                 tokens=assembled.tokens,
                 clock=now,
@@ -37,5 +34,7 @@ def load(encoded: bytes) -> RsgiSite:
                 page_cache=units.size(server.page_cache),
                 max_age=int(units.seconds(server.max_age)),
             )
+            started()
+            yield site
 
     return RsgiSite(opening, to_stdout(server.log))

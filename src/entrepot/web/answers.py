@@ -41,7 +41,10 @@ async def page(
     valid_until: datetime | None,
 ) -> Ready:
     """A page in one format and one coding, with a strong ETag of its own (RFC 9110 §8.8.3)."""
-    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+    # Of the type as well: text/html and its v1 have the same bytes, but are not the same (RFC 9110 §8.8.1).
+    hashed = hashlib.blake2b(body, digest_size=16)
+    hashed.update(content_type.encode())
+    digest = hashed.hexdigest()
     coding = coding if len(body) >= _SMALLEST_WORTH_COMPRESSING else ""
     if coding:
         compress = CODINGS[coding]

@@ -66,7 +66,7 @@ class Sent:
         self._send = send
         self._rest = rest
         self._status = 499  # the client went away before there was an answer
-        self._size = 0
+        self._size = self._announced = 0
 
     async def __call__(self, message: Message) -> None:
         match message["type"]:

@@ -87,8 +87,9 @@ class Front:
             _send(proto, outside)
             return outside
         state: dict[str, Any] = {"token": ""}
+        translated = _asgi_scope(scope, inner, state)
         with logged_already():
-            await self._behind(_asgi_scope(scope, inner, state), rest.receive, exchange.send)
+            await self._behind(translated, rest.receive, exchange.send)
         return exchange.answer(str(state["token"]))
 
     def _note(self, scope: RsgiScope, answer: Answer, began: float) -> None:

@@ -62,9 +62,8 @@ class Uploads:
     def _refuse_too_large(self, request: Request) -> None:
         """By the length that the client announces: before it has sent gigabytes in vain."""
         length = request.headers.get("content-length", "")
-        # The form around the file may take as much as its fields may.
         # Nothing that exists has 20 digits, and int() refuses some thousand of them.
-        if length.isdecimal() and int(length[:20]) > self._site.max_upload + MAX_FIELD_BYTES:
+        if length.isdecimal() and int(length[:20]) > _largest_body(self._site):
             raise _too_large(self._site.max_upload)
 
     @asynccontextmanager
@@ -79,6 +78,11 @@ class Uploads:
             yield
         finally:
             self._places.release()
+
+
+def _largest_body(site: Site) -> int:
+    """The form around the file may take as much as its fields may."""
+    return site.max_upload + MAX_FIELD_BYTES
 
 
 def _sink(mounted: Mounted, caller: Caller) -> Sink:
@@ -99,7 +103,7 @@ async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[C
     form = UploadForm(request.headers.get("content-type", ""))
     intake = _Intake(sink.staging, site.max_upload)
     try:
-        complete = await _receive(request, form, intake, site.stall)
+        complete = await _receive(request, form, intake, site)
         staged = await intake.stage()
         yield Candidate(
             filename=form.filename or "",
@@ -112,16 +116,20 @@ async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[C
         await intake.drop()
 
 
-async def _receive(request: Request, form: UploadForm, intake: "_Intake", stall: float) -> Form:
+async def _receive(request: Request, form: UploadForm, intake: "_Intake", site: Site) -> Form:
     body = request.stream().__aiter__()
+    left = _largest_body(site)
     while True:
         try:
-            async with asyncio.timeout(stall):
+            async with asyncio.timeout(site.stall):
                 chunk = await anext(body, None)
         except TimeoutError:
             raise TimedOut from None
         if chunk is None:
             return form.finish()
+        left -= len(chunk)
+        if left < 0:  # of bytes around the file that count for nothing, and so could go on for ever
+            raise _too_large(site.max_upload)
         for piece in form.feed(chunk):
             await intake.take(piece)
 
