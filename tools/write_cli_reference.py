@@ -57,7 +57,9 @@ def _sections(group: TyperGroup, name: str) -> Iterator[str]:
 
 
 def _placeholder(argument: TyperArgument) -> str:
-    return argument.metavar or (argument.name or "").upper()
+    name = argument.metavar or (argument.name or "").upper()
+    placeholder = name if argument.required else f"[{name}]"
+    return f"{placeholder}..." if argument.nargs == -1 else placeholder
 
 
 def _argument_row(argument: TyperArgument) -> str:

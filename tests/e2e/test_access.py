@@ -117,8 +117,9 @@ def test_anybody_on_this_machine_publishes_to_an_open_server(serve: Servers, uv:
     server = serve(args=["--open"])
     by_uv = ("publish", "--trusted-publishing", "never", "--publish-url", server.legacy)
     uv.run(*by_uv, "--username", "", "--password", "", make_wheel(dist, "one")).ok()
-    twine.publish(server.legacy, "", make_wheel(dist, "two")).ok()  # it insists on a password, but not on its length
+    twine.publish(server.legacy, "made-up", make_wheel(dist, "two")).ok()  # it insists on a password
     assert server.upload(demo(), token=None).status == 200
+    assert server.upload(demo("3.0"), token="entrepot_123456789abc_revoked").status == 401
     assert not (server.data / "first-token").exists()
     assert [len(server.files(name)) for name in ("one", "two", "demo")] == [1, 1, 1]
 

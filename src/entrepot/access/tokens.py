@@ -109,6 +109,11 @@ class Tokens:
         await self._documents.change(KEY, without)
         return revoked
 
+    @staticmethod
+    def may_be_ours(authorization: bytes) -> bool:
+        """Whether the credentials have the form of a token, and not of a name and password made up for a client."""
+        return (secret_of(authorization) or "").startswith(f"{PREFIX}_")
+
     async def caller(self, authorization: bytes | None, *, now: datetime) -> Caller:
         """Who holds these credentials. Raises `Denied` saying whether they are unknown or expired.
 

@@ -174,7 +174,7 @@ def restore(
 
 def status(
     project: ProjectArgument,
-    marker: Annotated[str | None, typer.Argument(metavar="[STATUS]", help=f"One of {', '.join(_STATUSES)}.")] = None,
+    marker: Annotated[str | None, typer.Argument(metavar="STATUS", help=f"One of {', '.join(_STATUSES)}.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; clients show it.")] = None,
     index: IndexOption = None,
     config: ConfigOption = None,

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Directories of distributions to serve too.")
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Directories of distributions to serve too.")
     ] = None,
     config: ConfigOption = None,
     data: DataOption = None,

@@ -55,8 +55,13 @@ class Site(Struct, frozen=True, kw_only=True):
             raise Unauthorised(str(error)) from error
 
     async def writer(self, request: Request) -> Caller:
-        """Who wants to write. With `--open` that may be anybody who does not come through a proxy."""
-        caller = await self.caller(request)
+        """Who wants to write. With `--open` that may be anybody who does not come through a proxy.
+
+        Credentials that are no token are then passed over: twine asks for some, and people make them up.
+        """
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
+        made_up = self.open and not self.tokens.may_be_ours(given)
+        caller = ANONYMOUS if made_up else await self.caller(request)
         if caller.token is not None:
             return caller
         if not self.open:
