@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
@@ -67,8 +67,8 @@ class RsgiSite:
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._running.aclose())
 
-    async def __rsgi__(self, scope: rsgi.RsgiScope, proto: rsgi.RsgiProtocol) -> None:
-        await self._front(scope, proto)
+    def __rsgi__(self, scope: rsgi.RsgiScope, proto: rsgi.RsgiProtocol) -> Awaitable[None]:
+        return self._front(scope, proto)  # not awaited here: each coroutine around a warm answer costs
 
     async def _start(self) -> None:
         site = await self._running.enter_async_context(self._opening())

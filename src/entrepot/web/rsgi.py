@@ -67,7 +67,7 @@ class Front:
             await self._slowly(scope, proto, answer, began)
         else:
             _send(proto, answer)
-            self._note(scope, answer, began)
+            self._note(scope, method, path, answer, began)
 
     async def _slowly(self, scope: RsgiScope, proto: RsgiProtocol, answer: Answer | None, began: float) -> None:
         exchange = _Exchange(proto, scope)
@@ -76,7 +76,7 @@ class Front:
             answer = await self._through(scope, proto, exchange, rest)
         else:
             _send(proto, answer)
-        self._note(scope, answer, began)
+        self._note(scope, scope.method, scope.path, answer, began)
         # Only now: a client that looks for the answer while it is sending stops early.
         await rest.drain()
 
@@ -92,11 +92,11 @@ class Front:
             await self._behind(translated, rest.receive, exchange.send)
         return exchange.answer(str(state["token"]))
 
-    def _note(self, scope: RsgiScope, answer: Answer, began: float) -> None:
+    def _note(self, scope: RsgiScope, method: str, path: str, answer: Answer, began: float) -> None:
         header = scope.headers.get
         forwarded = _joined(scope, "x-forwarded-for") if header("x-forwarded-for") is not None else None
         peer = _host(scope.client)
-        self._warm.note(answer, scope.method, scope.path, peer, forwarded, header("user-agent"), began)
+        self._warm.note(answer, method, path, peer, forwarded, header("user-agent"), began)
 
 
 def _send(proto: RsgiProtocol, answer: Answer) -> None:
