@@ -91,12 +91,11 @@ async def on_error(request: Request, error: Exception) -> Response:
     """For each of the five kinds."""
     assert isinstance(error, EntrepotError)
     status = status_of(error)
-    headers = {}
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after)
-        # What caused it is for the operator: it may name folders of this machine.
-        log.error("%s %r: %s", request.method, request.scope["path"], error.__cause__ or error)
-    return answer(request, status, text_of(error), headers)
+    if not isinstance(error, Unavailable):
+        return answer(request, status, text_of(error))
+    # Where it happened and what caused it is for the operator: both may name folders of this machine.
+    log.error("%s %r: %s", request.method, request.scope["path"], error.__cause__ or error)
+    return answer(request, status, error.message, {"Retry-After": str(error.retry_after)})
 
 
 async def on_unauthorised(request: Request, error: Exception) -> Response:
