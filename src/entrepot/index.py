@@ -54,12 +54,14 @@ class Entry(Struct, frozen=True, kw_only=True):
 class Staged(Struct, frozen=True, kw_only=True):
     """A complete local file that a store may take over. `size` and `sha256` were computed while it was written.
 
-    Whoever staged it removes `path` afterwards; a disk store links it, so the bytes are not copied.
+    Whoever staged it removes `path` afterwards; a disk store links it, so the bytes are not copied. `held` has them
+    where they are few and in memory: then it is cheaper to write them than to give the file another name.
     """
 
     path: Path
     size: int
     sha256: str
+    held: bytes | None = None
 
 
 # What may be written. An iterator that ends early or raises leaves nothing behind.

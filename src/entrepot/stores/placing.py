@@ -114,13 +114,15 @@ def _prepare(root: str, key: str) -> os.stat_result:
 
 @contextmanager
 def _staged(root: str, key: str, body: bytes | Staged) -> Iterator[StagingFile]:
-    if isinstance(body, Staged):
+    if isinstance(body, Staged) and body.held is None:
         with _taken_over(root, key, body) as staged:
             yield staged
-    else:
-        with begin(root, key) as staged:
-            staged.write(body)
-            yield staged
+        return
+    data = body if isinstance(body, bytes) else body.held
+    assert data is not None
+    with begin(root, key) as staged:
+        staged.write(data)
+        yield staged
 
 
 @contextmanager
