@@ -440,16 +440,16 @@ async def test_a_write_cancelled_while_it_opens_its_file_leaves_nothing(disk: Di
 
 
 async def test_a_cancelled_write_is_over_when_its_caller_hears_of_it(disk: Disk, monkeypatch: Monkey) -> None:
-    commit = placing.commit
+    put = placing.put
     begun, go = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def slowly(root: str, key: str, staged: StagingFile, expect: Etag) -> Etag:
+    def slowly(root: str, key: str, body: bytes | Staged, expect: Etag) -> Etag:
         loop.call_soon_threadsafe(begun.set)
         go.wait()
-        return commit(root, key, staged, expect)
+        return put(root, key, body, expect)
 
-    monkeypatch.setattr(placing, "commit", slowly)
+    monkeypatch.setattr(placing, "put", slowly)
     writing = asyncio.create_task(disk.write(KEY, b"x", expect=ANY))
     await begun.wait()
     for _ in range(2):

@@ -26,15 +26,21 @@ _ATTEMPTS = 100
 
 def put(root: str, key: str, body: bytes | Staged, expect: Expect) -> Etag:
     """Write the object; returns when it is durable."""
-    with failures.translated(failures.while_writing, key, root), _staged(root, key, body) as staged:
-        return commit(root, key, staged, expect)
+    with failures.translated(failures.while_writing, key, root):
+        holder = _writable(root)
+        with _staged(root, key, body) as staged:
+            etag = _commit(root, key, staged, expect, holder)
+            sync_folder(os.path.dirname(f"{root}/{key}"))
+            return etag
 
 
 def put_all(root: str, bodies: Mapping[str, bytes | Staged]) -> None:
     """Write the objects, whatever is there; returns when all are durable. One fsync for each folder."""
+    with failures.translated(failures.while_writing, "", root):
+        holder = _writable(root)
     for key, body in bodies.items():
         with failures.translated(failures.while_writing, key, root), _staged(root, key, body) as staged:
-            _commit(root, key, staged, ANY)
+            _commit(root, key, staged, ANY, holder)
     for folder in {os.path.dirname(f"{root}/{key}") for key in bodies}:
         with failures.translated(failures.while_writing, folder, root):
             sync_folder(folder)
@@ -43,24 +49,24 @@ def put_all(root: str, bodies: Mapping[str, bytes | Staged]) -> None:
 def begin(root: str, key: str) -> StagingFile:
     """An empty file that will be put under `key`."""
     with failures.translated(failures.while_writing, key, root):
-        return staging.create(f"{root}/staging", _prepare(root, key))
+        _writable(root)
+        return _begin(root, key)
 
 
 def commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
     """Put a complete staging file under its key."""
     with failures.translated(failures.while_writing, key, root):
-        etag = _commit(root, key, staged, expect)
+        etag = _commit(root, key, staged, expect, os.stat(root))
         # After the lock: whoever follows us there makes our name durable together with its own.
         sync_folder(os.path.dirname(f"{root}/{key}"))
         return etag
 
 
-def _commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
-    """The same, but the name is durable only when its folder is synced."""
+def _commit(root: str, key: str, staged: StagingFile, expect: Expect, holder: os.stat_result) -> Etag:
+    """The same, but the name is durable only when its folder is synced. `holder` is the stat of `root`."""
     target = f"{root}/{key}"
     with failures.translated(failures.while_writing, key, root):
         os.fsync(staged.fd)
-        holder = os.stat(root)
         with locked(root, key, holder) as lock:
             existing = _existing(target)
             if existing is not None and not is_object(existing):
@@ -105,11 +111,15 @@ def sweep_trash(root: str, now: float) -> None:
                 os.unlink(entry.path)
 
 
-def _prepare(root: str, key: str) -> os.stat_result:
-    """The stat of the folder for the key, which is made if it is missing."""
-    refuse_strangers(root)
+def _writable(root: str) -> os.stat_result:
+    """The stat of the root. Raises `Unavailable` if we must not write there."""
+    holder = refuse_strangers(root)
     identity.require(root)  # or we would fill the empty folder where a disk should be mounted
-    return make_folder(os.path.dirname(f"{root}/{key}"), root)
+    return holder
+
+
+def _begin(root: str, key: str) -> StagingFile:
+    return staging.create(f"{root}/staging", make_folder(os.path.dirname(f"{root}/{key}"), root))
 
 
 @contextmanager
@@ -120,7 +130,7 @@ def _staged(root: str, key: str, body: bytes | Staged) -> Iterator[StagingFile]:
         return
     data = body if isinstance(body, bytes) else body.held
     assert data is not None
-    with begin(root, key) as staged:
+    with _begin(root, key) as staged:
         staged.write(data)
         yield staged
 
@@ -128,7 +138,7 @@ def _staged(root: str, key: str, body: bytes | Staged) -> Iterator[StagingFile]:
 @contextmanager
 def _taken_over(root: str, key: str, body: Staged) -> Iterator[StagingFile]:
     """The staged file under a name of our own, or a verified copy where it cannot have two names."""
-    holder = _prepare(root, key)
+    holder = make_folder(os.path.dirname(f"{root}/{key}"), root)
     folder = f"{root}/staging"
     try:
         linked = staging.link(folder, body.path, holder)

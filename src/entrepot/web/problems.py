@@ -95,7 +95,8 @@ async def on_error(request: Request, error: Exception) -> Response:
         return answer(request, status, text_of(error))
     # Where it happened and what caused it is for the operator: both may name folders of this machine.
     log.error("%s %r: %s", request.method, request.scope["path"], error.__cause__ or error)
-    return answer(request, status, error.message, {"Retry-After": str(error.retry_after)})
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    return answer(request, status, text, {"Retry-After": str(error.retry_after)})
 
 
 async def on_unauthorised(request: Request, error: Exception) -> Response:
