@@ -99,11 +99,11 @@ def test_a_trusted_proxy_tells_scheme_host_and_prefix(below: Front) -> None:
     below.publish(wheel(name))
     forwarded = {
         "X-Forwarded-Proto": "https",
-        "X-Forwarded-Host": "pypi.example.org",
+        "X-Forwarded-Host": "packages.example.org",
         "X-Forwarded-Prefix": "/team",
     }
     [file] = below.get(f"/pypi/{name}/json", forwarded, peer=TRUSTED).json()["urls"]
-    assert file["url"].startswith(f"https://pypi.example.org/team/root/files/{name}/")
+    assert file["url"].startswith(f"https://packages.example.org/team/root/files/{name}/")
     chain = {"X-Forwarded-Proto": "HTTPS, http", "X-Forwarded-Host": "outer.example, inner.example"}
     [file] = below.get(f"/pypi/{name}/json", chain, peer=TRUSTED).json()["urls"]
     assert file["url"].startswith(f"https://outer.example/sub/pypi/root/files/{name}/")

@@ -39,7 +39,7 @@ class Proxies:
         return last
 
     def base(self, peer: str, headers: Mapping[str, str], *, scheme: str) -> str:
-        """Scheme and host as the client sees them: "https://pypi.example.org"."""
+        """Scheme and host as the client sees them: "https://packages.example.org"."""
         host = headers.get("host", "localhost")
         if self.trusts(peer):
             given = _first(headers, "x-forwarded-proto").lower()
