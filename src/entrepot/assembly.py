@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from msgspec import Struct
 
@@ -124,18 +124,32 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
                 tasks.append(folder.running)
             case Virtual():
                 pass  # made of the others, below
-    indexes = {name: _mounted(config, name, sources, sinks) for name in config.index}
+    indexes = {name: _mounted(config, name, sources, sinks, stores) for name in config.index}
     catalog = Catalog(default=config.default, indexes=indexes, sources=sources, stores=stores)
     return Assembled(catalog=catalog, tokens=Tokens(main)), tasks
 
 
-def _mounted(config: Config, name: str, sources: dict[str, Source], sinks: dict[str, Sink]) -> Mounted:
+def _mounted(
+    config: Config, name: str, sources: dict[str, Source], sinks: dict[str, Sink], stores: dict[str, Store]
+) -> Mounted:
     owners = _owners(config, name)
     # One source needs no search; a virtual index of one is that one under another name.
     index: Index = sources[owners[0]] if len(owners) == 1 else First([sources[owner] for owner in owners])
     sink = next((sinks[owner] for owner in owners if owner in sinks), None)
     guarded = tuple(member for member in _closure(config, name) if _is_guarded(config, config.index[member]))
-    return Mounted(name=name, index=Remembered(index, clock=now), sink=sink, guarded=guarded)
+    pulse = _pulse([sources[owner] for owner in owners], stores)
+    return Mounted(name=name, index=Remembered(index, clock=now), sink=sink, guarded=guarded, pulse=pulse)
+
+
+def _pulse(sources: list[Source], stores: dict[str, Store]) -> Callable[[], object] | None:
+    """What changes whenever a revision of these sources may have; None if that cannot be told of all stores."""
+    of_stores = [getattr(store, "pulse", None) for store in stores.values()]
+    if not all(of_stores):
+        return None
+    beats = [*of_stores, *(source.pulse for source in sources if hasattr(source, "pulse"))]
+    if len(beats) == 1:
+        return cast("Callable[[], object]", beats[0])
+    return lambda: [beat() for beat in beats]
 
 
 def _owners(config: Config, name: str) -> tuple[str, ...]:

@@ -218,6 +218,8 @@ class Mounted(Struct, frozen=True, kw_only=True):
     index: Index
     sink: Sink | None = None
     guarded: tuple[str, ...] = ()
+    # While its result stays the same, so do all revisions of the index, as far as this machine knows. None: ask it.
+    pulse: Callable[[], object] | None = None
 
 
 class Catalog(Struct, frozen=True, kw_only=True):

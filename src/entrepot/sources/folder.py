@@ -76,6 +76,10 @@ class Folder:
         self._revisions: dict[ProjectName, int] = {}
         self._revision = 0  # of the list of names
 
+    def pulse(self) -> object:
+        """Changes with every look that found something new."""
+        return self._revision
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Looks once before it yields, then every second until it ends."""

@@ -14,10 +14,12 @@ from entrepot.errors import NotFound
 from entrepot.index import Entry
 from entrepot.stores.ownership import adopt, file_mode
 
-_SIZE = 8 * 4096
+_SLOTS = 4096
+_ANY = _SLOTS  # the mark that changes with every write of any key
+_SIZE = 8 * (_SLOTS + 1)
 # Seconds for which a mark is believed. Who changes a store without us (a restore, another machine on a network file
 # system) changes no mark, and is noticed after this long.
-_BELIEVED = 1.0
+_BELIEVED = 0.5
 _MOST = 50_000  # keys remembered
 
 
@@ -51,6 +53,10 @@ class Changes:
         slot = _slot(key)
         return slot, self._marks[slot]
 
+    def pulse(self) -> int:
+        """Changes with every write to the store. Costs a look into memory."""
+        return self._marks[_ANY]
+
     def remember(self, key: str, watched: tuple[int, int], entry: Entry | None) -> None:
         if len(self._seen) >= _MOST:
             self._seen.clear()
@@ -63,6 +69,8 @@ def tell(root: str, key: str, holder: os.stat_result) -> None:
     try:
         # Random and not counted up: nobody can come back to an old mark, whoever made the file anew.
         os.pwrite(fd, os.urandom(8), 8 * _slot(key))
+        # Second: who sees this one unchanged has not missed the first.
+        os.pwrite(fd, os.urandom(8), 8 * _ANY)
     finally:
         os.close(fd)
 

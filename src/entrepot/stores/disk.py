@@ -5,7 +5,7 @@ acknowledged is durable: the file's bytes before its name, the name before the a
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, suppress
 from itertools import islice
 from pathlib import Path
@@ -54,6 +54,11 @@ class Disk:
             with suppress(PermissionError):
                 store._changes = Changes(store._root)
         return store
+
+    @property
+    def pulse(self) -> Callable[[], object] | None:
+        """A function whose result changes with every write on this machine; None if there are no marks to read."""
+        return self._changes.pulse if self._changes is not None else None
 
     async def stat(self, key: str) -> Entry:
         changes = self._changes

@@ -101,6 +101,7 @@ def _ready(
         body=body,
         size=size,
         file=kept,
+        pulse=mounted.pulse,
     )
 
 

@@ -1,6 +1,7 @@
 """Ready answers: what the hot path sends without asking anybody but the index for its revision."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -13,7 +14,7 @@ Variant = str | None
 Headers = list[tuple[str, str]]
 
 
-class Ready(Struct, frozen=True, kw_only=True):
+class Ready(Struct, kw_only=True):
     """One answer, with its headers made beforehand. It holds while `index` says `revision` for `name`.
 
     `file` is set for one that is sent by path; then `body` is empty. `size` is in bytes.
@@ -32,6 +33,10 @@ class Ready(Struct, frozen=True, kw_only=True):
     body: bytes
     size: int
     file: OnDisk | None = None
+    # The index's pulse when its revision was last asked for, and until when that may be believed (monotonic).
+    pulse: Callable[[], object] | None = None
+    beat: object = None
+    believed: float = 0.0
 
     @property
     def weight(self) -> int:

@@ -26,6 +26,7 @@ Header = Callable[[str], str | None]
 
 READS = frozenset({"GET", "HEAD"})
 _LONGEST_READ = negotiate.LONGEST_REMEMBERED
+_BELIEVED = 0.5  # seconds
 _ALWAYS_AT_ROOT = frozenset({"/health", "/ready", "/metrics"})
 
 
@@ -83,7 +84,7 @@ class Warm:
                 token = caller.id
             if ready.valid_until is not None and time.time() >= ready.valid_until:
                 return None
-            if await ready.index.revision(ready.name) != ready.revision:
+            if not await _holds(ready):
                 return None
         except (Unauthorised, Unavailable):
             return None  # the app behind says it in the client's form
@@ -99,6 +100,20 @@ class Warm:
         size = answer.size if method != "HEAD" else 0  # what is announced to HEAD is not sent
         took = time.perf_counter() - began
         self._log.add((time.time(), client, method, path, answer.status, size, took, answer.token, agent))
+
+
+async def _holds(ready: Ready) -> bool:
+    """Whether the index still says the same revision. Not asked while its pulse is the same, for half a second."""
+    if ready.pulse is None:
+        return await ready.index.revision(ready.name) == ready.revision
+    moment, beat = time.monotonic(), ready.pulse()
+    if beat == ready.beat and moment < ready.believed:
+        return True
+    # The pulse was read before: a change in between makes the next request ask again.
+    if await ready.index.revision(ready.name) != ready.revision:
+        return False
+    ready.beat, ready.believed = beat, moment + _BELIEVED
+    return True
 
 
 def _answered(ready: Ready, method: str, header: Header, *, private: bool, token: str) -> Answer | None:
