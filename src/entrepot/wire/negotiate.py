@@ -122,11 +122,6 @@ def _encodings(accept_encoding: bytes, offers: tuple[str, ...]) -> tuple[str, ..
 _encodings_remembered = lru_cache(maxsize=256)(_encodings)
 
 
-def accepts_gzip(accept_encoding: bytes | None) -> bool:
-    """Whether a gzip body may be sent and is not ranked below an unencoded one."""
-    return "gzip" in encodings(accept_encoding)
-
-
 def _weighted(header: bytes) -> Iterator[tuple[str, float]]:
     """The (name, q) of each element of an Accept-like header; parameters but q are ignored.
 
