@@ -116,7 +116,7 @@ def test_twine_and_uv_publish_and_uv_installs_over_tls(
     assert venv.has() == {"demo": "1.0"}
 
 
-def test_http_2_is_spoken_over_tls(serve: Servers, certificate: Certificate) -> None:
+def test_tls_agrees_on_http_1_1(serve: Servers, certificate: Certificate) -> None:
     server = serve(tls=certificate)
     context = ssl.create_default_context(cafile=str(certificate.cert))
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -124,7 +124,7 @@ def test_http_2_is_spoken_over_tls(serve: Servers, certificate: Certificate) -> 
         socket.create_connection(("127.0.0.1", server.options.port), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
-        assert secure.selected_alpn_protocol() == "h2"
+        assert secure.selected_alpn_protocol() == "http/1.1"
 
 
 # A Unix socket.

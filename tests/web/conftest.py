@@ -12,8 +12,8 @@ from tests.e2e.servers import Options, Server
 from tests.web import fronts
 from tests.web.fronts import Front, Loop
 
-KINDS = ("asgi", "rsgi")
-SENDERS = ("asgi", "asgi-paths", "rsgi")  # the second runs under a server that sends files by path
+KINDS = ("asgi", "http1")
+SENDERS = ("asgi", "asgi-paths", "http1")  # the second runs under a server that sends files by path
 WITHHELD = "withheld-1.0-py3-none-any.whl"  # lies in the folder index, and is not shown
 TRUSTED = "127.0.0.9"  # the address from which our trusted proxy comes
 
@@ -83,7 +83,7 @@ class Fronts:
         (home / "wheels").mkdir()
         for filename, content in {WITHHELD: b"this is no archive", **(wheels or {})}.items():
             (home / "wheels" / filename).write_bytes(content)
-        if kind != "rsgi":
+        if kind != "http1":
             front, site = fronts.in_process(settings, self._loop, home / "log", paths=kind == "asgi-paths", **changes)
             running = fronts.started(site)
             self._loop.run(running.__aenter__())
@@ -142,8 +142,8 @@ def asgi(every: Fronts) -> Front:
 
 @pytest.fixture
 def process(every: Fronts) -> Front:
-    """The RSGI front alone: for what needs sockets."""
-    return every.main("rsgi")
+    """Our own server alone: for what needs sockets."""
+    return every.main("http1")
 
 
 @pytest.fixture(scope="session")

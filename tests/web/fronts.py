@@ -1,4 +1,4 @@
-"""The two fronts under one interface: the ASGI app driven in process, and a real Granian process that speaks RSGI.
+"""The two fronts under one interface: the ASGI app driven in process, and a real server process.
 
 A test that takes `front` runs over all of them, so they cannot come to answer differently.
 """

@@ -1,19 +1,25 @@
-"""An app for Granian's command line whose files come as streams, as those of an object store would.
+"""A server whose files come as streams, as those of an object store would: `python -m tests.web.streaming PORT`.
 
 Not a test: `test_streams.py` runs it.
 """
 
 import asyncio
+import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import uvloop
+
 from entrepot.access import Tokens
 from entrepot.errors import NotFound, Unavailable
+from entrepot.http1 import Serving
 from entrepot.index import Catalog, Content, Mounted, Span, Stream
 from entrepot.model import File, Project, ProjectName, Revision
 from entrepot.stores.memory import Memory
-from entrepot.web import RsgiSite, Site
+from entrepot.web import Site, fronted
 
 PIECE = bytes(64 * 1024)
 MANY = 1000  # pieces of the long file
@@ -82,4 +88,15 @@ async def opening() -> AsyncIterator[Site]:
     yield Site(catalog=catalog, tokens=Tokens(Memory()), clock=lambda: datetime.now(UTC))
 
 
-app = RsgiSite(opening)
+async def serve(port: int) -> None:
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, end.set)
+    async with fronted(opening) as front:
+        serving = Serving(front)
+        await serving.listen([socket.create_server(("127.0.0.1", port))])
+        await end.wait()
+        await serving.stop()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))

@@ -47,7 +47,7 @@ def test_no_token_is_401_with_a_challenge(front: Front) -> None:
         "entrepot_" + "_" * 1000,
         "pypi-AgEIcHlwaS5vcmc",
         "hunter2",
-        "x" * 100_000,
+        "x" * 40_000,
         "\x00",
         "entrepot_é_é",
     ],
@@ -135,7 +135,7 @@ def test_a_bearer_token_is_as_good(front: Front) -> None:
 
 @pytest.mark.parametrize(
     "credentials",
-    ["Basic", "Basic ", "Basic !!!", "Basic YQ", "Basic YTpi=", "Digest username=x", "Bearer", "Bearer ", "", "x", "Basic " + "A" * 100_001,
+    ["Basic", "Basic ", "Basic !!!", "Basic YQ", "Basic YTpi=", "Digest username=x", "Bearer", "Bearer ", "", "x", "Basic " + "A" * 40_001,
      "Basic " + base64.b64encode(b"no colon").decode(), "Basic " + base64.b64encode(b"a:\xff\xfe").decode()],
 )  # fmt: skip
 def test_credentials_that_cannot_be_read_are_401_and_never_500(front: Front, credentials: str) -> None:

@@ -52,7 +52,7 @@ def big() -> bytes:
 @pytest.fixture(scope="module")
 def front(make: Callable[..., Front], big: bytes) -> Front:
     """A process that serves it."""
-    front = make("rsgi", CONFIG, wheels={BIG: big})
+    front = make("http1", CONFIG, wheels={BIG: big})
     assert [file["size"] for file in front.page("big")["files"]] == [len(big)]
     return front
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from entrepot.http1 import head
 from entrepot.index import OnDisk
 from entrepot.model import Project, ProjectName, Revision
 from entrepot.web.cache import Ready, ReadyCache
@@ -80,7 +81,7 @@ def test_a_private_name_takes_over_from_the_folder_with_the_next_request(front: 
 
 def test_workers_agree_at_once(make: Callable[..., Front]) -> None:
     """Each request has a connection of its own, and so one of the two workers."""
-    front = make("rsgi", "[server]\nworkers = 2\n")
+    front = make("http1", "[server]\nworkers = 2\n")
     name = fresh()
     assert {front.get(f"/simple/{name}/").status for _ in range(20)} == {404}
     for number in range(1, 6):
@@ -213,7 +214,7 @@ class Pair:
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make: Callable[..., Front]) -> Pair:
     data: Path = tmp_path_factory.mktemp("pair") / "data"
     hot = make(request.param, MAIN, data=data)
-    kind = "asgi-paths" if request.param == "rsgi" else request.param
+    kind = "asgi-paths" if request.param == "http1" else request.param
     cold = make(kind, MAIN, data=data, page_cache=0)
     tokens = {
         "reader": hot.token("read"),
@@ -256,12 +257,15 @@ class Nothing:
         raise NotImplementedError
 
 
+NOTHING = head(200, [])
+
+
 def ready(size: int) -> Ready:
     nothing: object = Nothing()
     return Ready(
         index=nothing,  # type: ignore[arg-type]
-        name=None, revision=Revision("1"), valid_until=None, guarded=(), etag='"x"', public=[], private=[], unchanged=[],
-        unchanged_private=[], body=bytes(size), size=size,
+        name=None, revision=Revision("1"), valid_until=None, guarded=(), etag='"x"', public=NOTHING, private=NOTHING,
+        unchanged=NOTHING, unchanged_private=NOTHING, body=bytes(size), size=size,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_names_of_this_machine_are_answered(front: Front, host: str) -> None:
         "localhost/",
         "localhost,evil.example",
         "localhost evil.example",
-        "a" * 100_000,
+        "a" * 60_000,
         "",
     ],
 )
@@ -86,7 +86,7 @@ def test_a_web_page_cannot_write(front: Front, headers: dict[str, str]) -> None:
     assert answer.status == 403
     assert "web page" in answer.text
     assert front.filenames(name) == []
-    for method in ("PUT", "DELETE", "PATCH", "FOO"):
+    for method in ("PUT", "DELETE", "PATCH", "PROPFIND"):
         assert front.ask(method, "/simple/", headers).status == 403
 
 

@@ -1,16 +1,11 @@
 """Requests that no client would send, on a real socket: refused or answered, never a 5xx, and the next one is served."""
 
-import hashlib
-import shutil
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.e2e.raw import Answer
 from tests.web.fronts import HTML, JSON, Front, fresh, sdist, wheel
 from tests.web.sockets import answers, connection, exchange, read_answer, request
 
@@ -32,7 +27,10 @@ def status_line(received: bytes) -> int:
         b"GET /\r\n\r\n",  # HTTP/0.9
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1 \r\n\r\n",
-        b"GET  /health  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"FOO / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        b"POST /legacy/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"G\xc3\x8bT / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX : 1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\n folded: 1\r\n\r\n",
@@ -58,7 +56,7 @@ def status_line(received: bytes) -> int:
 )  # fmt: skip
 def test_what_is_no_http_is_refused_and_the_connection_closed(process: Front, sent: bytes) -> None:
     received = exchange(process, sent, ended=True)
-    assert status_line(received) in {0, 400, 405, 413, 414, 431, 505}
+    assert status_line(received) in {0, 400, 405, 413, 414, 431, 501, 505}
     assert process.get("/health").status == 200
 
 
@@ -80,6 +78,14 @@ def test_two_lengths_smuggle_nothing(process: Front) -> None:
     received = exchange(process, head.encode() + b"\r\n" + chunked, ended=True)
     assert received.count(b"HTTP/1.1 ") == 1
     assert not process.lines("/smuggled")
+
+
+def test_two_spaces_in_the_request_line_count_as_one(process: Front) -> None:
+    """As RFC 9112 §3 allows, and as the proxies do that would be in front."""
+    assert (
+        status_line(exchange(process, b"GET  /health  HTTP/1.1\r\nHost: localhost\r\n" + CLOSE.encode() + b"\r\n"))
+        == 200
+    )
 
 
 def test_pipelined_requests_are_answered_in_order(process: Front) -> None:
@@ -122,10 +128,11 @@ def test_http_1_0_is_answered_and_closed(process: Front) -> None:
     assert received.endswith(b"alive\n")
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_a_request_without_host_is_421(process: Front, version: str) -> None:
+@pytest.mark.parametrize(("version", "status"), [("1.0", 421), ("1.1", 400)])
+def test_a_request_without_host_is_refused(process: Front, version: str, status: int) -> None:
+    """HTTP/1.1 must have one (RFC 9112 §3.2); without one nobody knows whether the name was rebound."""
     received = exchange(process, f"GET /health HTTP/{version}\r\n{CLOSE}\r\n".encode())
-    assert status_line(received) == 421
+    assert status_line(received) == status
 
 
 def test_an_absolute_target_does_not_stand_in_for_the_host(process: Front) -> None:
@@ -242,14 +249,14 @@ def test_of_a_repeated_header_the_first_counts_warm_or_not(front: Front) -> None
 
 
 def test_headers_as_large_as_they_may_be_cost_little(front: Front) -> None:
-    """Granian lets 400 kB through: parsed and remembered as they are, they would be a way to stop the server."""
+    """Other servers let 400 kB through: parsed and remembered as they are, they would be a way to stop the server."""
     name = fresh()
     front.publish(wheel(name))
     front.get(f"/simple/{name}/")
     began = time.monotonic()
     for number in range(30):
         for header in ("Accept", "Accept-Encoding"):
-            value = f"a/b;q=0.{number},{'a/b;q=0.5,' * 25_000}"
+            value = f"a/b;q=0.{number},{'a/b;q=0.5,' * 5_000}"
             assert front.get(f"/simple/{name}/", {header: value}).status in {200, 406}
     assert time.monotonic() - began < 3
 
@@ -257,62 +264,5 @@ def test_headers_as_large_as_they_may_be_cost_little(front: Front) -> None:
 def test_what_comes_first_in_a_large_header_still_counts(front: Front) -> None:
     name = fresh()
     front.publish(wheel(name))
-    answer = front.get(f"/simple/{name}/", {"Accept": f"{JSON},{'a/b,' * 20_000}"})
+    answer = front.get(f"/simple/{name}/", {"Accept": f"{JSON},{'a/b,' * 15_000}"})
     assert (answer.status, answer.headers["content-type"]) == (200, JSON)
-
-
-# HTTP/2, which uv speaks over TLS.
-
-
-def over_http_2(front: Front, target: str, *more: str) -> Answer:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed: apt-get install curl")
-    command = ["curl", "--silent", "--show-error", "--include", "--http2-prior-knowledge", "--max-time", "10", *more]
-    ran = subprocess.run([*command, front.process.origin + target], capture_output=True, check=True)
-    head, _, body = ran.stdout.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    version, status = first.split(" ")[:2]
-    assert version == "HTTP/2"
-    return Answer(int(status), dict(line.split(": ", 1) for line in lines), body)
-
-
-def test_http_2_is_answered_alike(process: Front) -> None:
-    name = fresh()
-    file = wheel(name)
-    process.publish(file)
-    for target in (
-        "/health",
-        "/simple/",
-        f"/simple/{name}/",
-        f"/simple/{name}",
-        f"/files/{name}/{file.filename}",
-        "/x",
-    ):
-        for _ in range(2):
-            over = over_http_2(process, target, "--header", f"Accept: {JSON}")
-            plain = process.get(target, {"Accept": JSON})
-            dropped = {"date", "server"}
-            assert (over.status, over.body) == (plain.status, plain.body)
-            assert {name: value for name, value in over.headers.items() if name not in dropped} == plain.headers
-    part = over_http_2(process, f"/files/{name}/{file.filename}", "--range", "5-9")
-    assert (part.status, part.body) == (206, file.data[5:10])
-
-
-def test_http_2_has_the_same_guards(process: Front, tmp_path: Path) -> None:
-    assert over_http_2(process, "/health", "--header", "Host: evil.example").status == 421
-    big = tmp_path / "big"
-    big.write_bytes(bytes(5_000_000))
-    for more, status in ((("--user", "x:entrepot_0_0"), 401), (("--header", "Origin: http://evil.example"), 403)):
-        assert over_http_2(process, "/legacy/", "--form", f"content=@{big}", *more).status == status
-
-
-def test_an_upload_over_http_2_is_published(process: Front, tmp_path: Path) -> None:
-    name = fresh()
-    file = wheel(name)
-    path = tmp_path / file.filename
-    path.write_bytes(file.data)
-    digest = hashlib.sha256(file.data).hexdigest()
-    fields = [":action=file_upload", "filetype=bdist_wheel", f"sha256_digest={digest}", f"content=@{path}"]
-    form = [word for field in fields for word in ("--form", field)]
-    assert over_http_2(process, "/legacy/", *form, "--user", f"__token__:{process.uploader}").status == 200
-    assert process.get(f"/files/{name}/{file.filename}").body == file.data

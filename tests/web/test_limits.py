@@ -312,7 +312,7 @@ def test_an_upload_whose_length_is_a_lie_publishes_nothing(process: Front) -> No
 
 
 def test_no_more_uploads_run_at_once_than_configured(every: Any) -> None:
-    front: Front = every.below("rsgi")  # two
+    front: Front = every.below("http1")  # two
     assert front.upload(wheel(fresh()).form()).status == 200  # it knows the token now, and need not read it first
     names = [fresh() for _ in range(3)]
     forms = [wheel(name).form() for name in names]
@@ -364,7 +364,7 @@ def test_who_waits_too_long_for_a_place_is_told_to_try_again(every: Any, monkeyp
 
 
 def test_a_cut_upload_gives_its_place_back(every: Any) -> None:
-    front: Front = every.below("rsgi")
+    front: Front = every.below("http1")
     for _ in range(5):
         form = wheel(fresh()).form()
         with connection(front) as made:
@@ -373,7 +373,7 @@ def test_a_cut_upload_gives_its_place_back(every: Any) -> None:
 
 
 def test_places_are_given_back_whatever_happens(every: Any) -> None:
-    for kind in ("asgi", "rsgi"):
+    for kind in ("asgi", "http1"):
         front: Front = every.below(kind)
         for _ in range(3):
             assert front.upload(wheel(fresh()).form(sha256_digest="0" * 64)).status == 400

@@ -1,4 +1,4 @@
-"""Starting Granian: the configuration with its flags, the first token, the start lines, the workers."""
+"""Starting to serve: the configuration with its flags, the listeners, the first token, the start lines, the workers."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,7 @@ from entrepot.errors import Invalid, Unavailable
 
 log = logging.getLogger("entrepot")
 
+_BACKLOG = 2048  # clients that may wait to be accepted
 _FOLDERS = "folders"  # the index of the directories on the command line
 
 
@@ -70,12 +71,17 @@ def _with_folders(config: Config, folders: list[Path]) -> dict[str, IndexSetting
 def serve(config: Config, file: Path | None, *, create: bool = False) -> int:
     """Serve until SIGTERM. Returns the exit code. `create` lets configured stores be made."""
     _check_files(config)
-    _check_address(config)
     _raise_file_limit()
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(listener) for listener in _listeners(config)]
+        return _serve(config, file, listeners, create=create)
+
+
+def _serve(config: Config, file: Path | None, listeners: list[socket.socket], *, create: bool) -> int:
     stores = open_stores(config, create=create)
     first = asyncio.run(_first_token(config, Tokens(main_store(config, stores))))
     _announce(config, file, first)
-    return workers.supervise(config)
+    return workers.supervise(config, listeners)
 
 
 def _check_files(config: Config) -> None:
@@ -85,22 +91,50 @@ def _check_files(config: Config) -> None:
             raise Invalid("cannot be read", at=name, hint="see --tls-cert and --tls-key")
 
 
-def _check_address(config: Config) -> None:
-    """Name an address that is taken: workers share theirs by SO_REUSEPORT, so a second server would just join them."""
+def _listeners(config: Config) -> list[socket.socket]:
+    """A bound socket for each worker. Raises `Unavailable` for an address that is taken.
+
+    Each has one of its own, so that the kernel spreads the clients evenly (SO_REUSEPORT); of a Unix socket there can
+    be one only, which they share.
+    """
+    count = config.server.workers
     if config.server.uds is not None:
         _check_socket(config.server.uds)
-        return
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(config.server.uds)
+        listener.listen(_BACKLOG)
+        return [listener] + [listener.dup() for _ in range(count - 1)]
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, *_, address = socket.getaddrinfo(
             config.server.host, config.server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        # The first without sharing: a second server would be let in otherwise, and get half of the clients.
+        with _bound(family, address, shared=False) as probe:
+            if count == 1:
+                return [_listening(probe.dup())]
+        return [_listening(_bound(family, address, shared=True)) for _ in range(count)]
     except OSError as error:
         where = f"{config.server.host}:{config.server.port}"
         hint = "another server may be running; choose another --port"
         raise Unavailable(f"cannot listen: {error.strerror}", at=where, hint=hint) from error
+
+
+def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _listening(made: socket.socket) -> socket.socket:
+    made.listen(_BACKLOG)
+    return made
 
 
 def _check_socket(path: str) -> None:

@@ -1,40 +1,72 @@
-"""What a worker process runs. Imported by name in each of them, so it stays small."""
+"""What a worker process runs. Forked from a parent that has imported all of it."""
 
+import asyncio
+import signal
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+import uvloop
 
 from entrepot import units
 from entrepot.assembly import is_loopback, now, running
 from entrepot.config import Config
-from entrepot.web import RsgiSite, Site
+from entrepot.http1 import Serving
+from entrepot.web import Site, fronted
 from entrepot.web.access_log import to_stdout
 from entrepot.web.proxies import Proxies
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
-def load(config: Config, *, started: Callable[[], None]) -> RsgiSite:
-    """The app for a configuration. It calls `started` when it can serve."""
+
+def work(config: Config, listener: socket.socket, *, started: Callable[[], None]) -> None:
+    """Serve at the socket until SIGTERM or SIGINT. It calls `started` when it can serve."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, listener, started))
+
+
+async def _serve(config: Config, listener: socket.socket, started: Callable[[], None]) -> None:
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    for ending in ENDINGS:
+        loop.add_signal_handler(ending, end.set)
+    # Held back since the fork, where a handler was missing.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+    async with fronted(lambda: site(config), to_stdout(config.server.log)) as front:
+        serving = Serving(front, stall=units.seconds(config.server.stall))
+        await serving.listen([listener], _tls(config))
+        started()
+        await end.wait()
+        await serving.stop()
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if config.server.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@asynccontextmanager
+async def site(config: Config) -> AsyncIterator[Site]:
+    """The collaborators of one worker, as the configuration has them."""
     server = config.server
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Site]:
-        async with running(config) as assembled:
-            site = Site(
-                catalog=assembled.catalog,
-                tokens=assembled.tokens,
-                clock=now,
-                proxies=Proxies(server.trusted_proxies),
-                loopback=is_loopback(config),
-                hosts=(server.host, *server.hosts),
-                path=server.path,
-                open=config.access.open,
-                max_upload=units.size(server.max_upload),
-                # The limit is the node's: workers share it without asking one another.
-                max_uploads=max(1, server.max_uploads // server.workers),
-                stall=units.seconds(server.stall),
-                page_cache=units.size(server.page_cache),
-                max_age=int(units.seconds(server.max_age)),
-            )
-            started()
-            yield site
-
-    return RsgiSite(opening, to_stdout(server.log))
+    async with running(config) as assembled:
+        yield Site(
+            catalog=assembled.catalog,
+            tokens=assembled.tokens,
+            clock=now,
+            proxies=Proxies(server.trusted_proxies),
+            loopback=is_loopback(config),
+            hosts=(server.host, *server.hosts),
+            path=server.path,
+            open=config.access.open,
+            max_upload=units.size(server.max_upload),
+            # The limit is the node's: workers share it without asking one another.
+            max_uploads=max(1, server.max_uploads // server.workers),
+            stall=units.seconds(server.stall),
+            page_cache=units.size(server.page_cache),
+            max_age=int(units.seconds(server.max_age)),
+        )

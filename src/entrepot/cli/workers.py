@@ -1,72 +1,171 @@
-"""The worker processes: how they are forked, replaced and ended. Granian does the work; here is what it leaves open."""
+"""The worker processes: forked, replaced when they die, ended together."""
 
 import ctypes
 import logging
 import mmap
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import socket
 import sys
-from functools import partial
-from pathlib import Path
-from typing import Any, cast
-
-from granian.constants import Interfaces, Loops
-from granian.log import LogLevels
-from granian.server.mp import MPServer
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import ForkContext, ForkProcess
 
 from entrepot import units
 from entrepot.cli import worker
 from entrepot.config import Config
+from entrepot.errors import EntrepotError
 
 log = logging.getLogger("entrepot")
 
-_FRUITLESS = 10  # rounds in a row in which no worker got as far as serving
-_ENDINGS = frozenset({signal.SIGTERM, signal.SIGINT})
+_FRUITLESS = 10  # deaths in a row of workers that did not get as far as serving
+_LONGEST_PAUSE = 2.0  # seconds before the next try
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def supervise(config: Config) -> int:
-    """Serve with as many workers as configured until SIGTERM; returns the exit code.
+def supervise(config: Config, listeners: list[socket.socket]) -> int:
+    """Serve with a worker for each listener until SIGTERM; returns the exit code.
 
-    Granian replaces a worker that died, and gives up when one dies twice within seconds. We start over then, as long
-    as workers come to serve at all: what kills them may be a passing lack of memory.
+    A worker that died is replaced, and its clients wait meanwhile: the parent has its listener too. After a second
+    SIGTERM, or when the grace is over, those that are still at work are killed.
     """
-    # Forked workers share what the parent has imported; Python 3.14 would not fork by itself.
-    multiprocessing.set_start_method("fork", force=True)
-    _prepare_forks()
-    came_up = mmap.mmap(-1, 1)  # shared with the workers
-    fruitless = 0
-    while True:
-        came_up[0] = 0
-        server = _granian(config)
-        try:
-            # An object with __rsgi__ is as good to it as a callable, but its types do not know.
-            load = cast("Any", partial(worker.load, config, started=partial(came_up.__setitem__, 0, 1)))
-            server.serve(target_loader=load, wrap_loader=False)
-        except SystemExit:
-            if server.interrupt_signal:
+    _log_to_stderr(debug=config.server.debug)
+    crew = Crew(config, listeners)
+    with _told() as wake:
+        while True:
+            crew.fill()
+            if crew.fruitless >= _FRUITLESS:
+                log.error("no worker came to serve in %d attempts; giving up", _FRUITLESS)
+                crew.stop(wake)
+                return 1
+            if _was_told(crew.wait(wake), wake):
+                crew.stop(wake)
                 return 0
-        else:
-            return 0
-        fruitless = 0 if came_up[0] else fruitless + 1
-        if fruitless >= _FRUITLESS:
-            log.error("no worker came to serve in %d rounds; giving up", _FRUITLESS)
-            return 1
-        log.warning("all workers are started again")
+            crew.bury()
 
 
-def _prepare_forks() -> None:
-    """A signal between the fork and the worker's own handlers would be lost, and SIGTERM comes only once.
+@dataclass
+class Place:
+    """One listener and the process that serves it."""
 
-    So both are held back around the fork; the worker lets them through when its event loop runs (`web.app`).
-    """
-    parent = os.getpid()
-    os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS),
-        after_in_child=partial(_end_with, parent),
-    )
+    number: int
+    listener: socket.socket
+    process: ForkProcess | None = None
+
+
+class Crew:
+    """The workers. `fruitless`: how many of them died in a row before they could serve."""
+
+    def __init__(self, config: Config, listeners: list[socket.socket]) -> None:
+        self._config = config
+        self._places = [Place(number, listener) for number, listener in enumerate(listeners)]
+        self._came_up = mmap.mmap(-1, len(listeners))  # shared with the workers
+        self._context: ForkContext = multiprocessing.get_context("fork")
+        self.fruitless = 0
+
+    def fill(self) -> None:
+        """Start a worker wherever one is missing."""
+        for place in self._places:
+            if place.process is None:
+                self._came_up[place.number] = 0
+                place.process = self._context.Process(target=self._work, args=(place, os.getpid()))
+                # A signal that comes before the worker has its handlers must not be lost.
+                signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDINGS)
+                try:
+                    place.process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.ENDINGS)
+
+    def _work(self, place: Place, parent: int) -> None:
+        """In the child."""
+        _end_with(parent)
+        for ending in worker.ENDINGS:
+            signal.signal(ending, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        for other in self._places:
+            if other is not place:
+                other.listener.close()
+
+        def came_up() -> None:
+            self._came_up[place.number] = 1
+
+        try:
+            worker.work(self._config, place.listener, started=came_up)
+        except EntrepotError as error:
+            log.error("a worker could not serve: %s", error)  # noqa: TRY400 - expected, so without a trace
+            sys.exit(1)
+
+    def wait(self, wake: socket.socket) -> list[object]:
+        """Until a worker dies or a signal comes."""
+        return list(multiprocessing.connection.wait([wake, *self._sentinels()]))
+
+    def _sentinels(self) -> list[int]:
+        return [place.process.sentinel for place in self._places if place.process is not None]
+
+    def bury(self) -> None:
+        """Make room where a worker died; wait a little if it never served, longer each time."""
+        for place in self._places:
+            process = place.process
+            if process is None or process.is_alive():
+                continue
+            process.join()
+            log.warning("worker %d ended with %d and is replaced", process.pid or 0, process.exitcode or 0)
+            place.process = None
+            self.fruitless = 0 if self._came_up[place.number] else self.fruitless + 1
+            if self.fruitless:
+                time.sleep(min(_LONGEST_PAUSE, 0.05 * 2**self.fruitless))
+
+    def stop(self, wake: socket.socket) -> None:
+        """Nobody is accepted any more; what is running may end within the grace."""
+        end = time.monotonic() + units.seconds(self._config.server.grace)
+        for place in self._places:
+            place.listener.close()
+        self._signal(signal.SIGTERM)
+        while (sentinels := self._sentinels()) and (left := end - time.monotonic()) > 0:
+            ready = multiprocessing.connection.wait([wake, *sentinels], left)
+            if _was_told(list(ready), wake):
+                break
+            self._forget_ended()
+        self._signal(signal.SIGKILL)
+        for place in self._places:
+            if place.process is not None:
+                place.process.join()
+
+    def _forget_ended(self) -> None:
+        for place in self._places:
+            if place.process is not None and not place.process.is_alive():
+                place.process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        for place in self._places:
+            if place.process is not None and place.process.pid is not None and place.process.is_alive():
+                os.kill(place.process.pid, number)
+
+
+@contextmanager
+def _told() -> Iterator[socket.socket]:
+    """A socket that becomes readable with SIGTERM and SIGINT."""
+    read, write = socket.socketpair()
+    read.setblocking(False)
+    write.setblocking(False)
+    before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+    handlers = {ending: signal.signal(ending, lambda *_: None) for ending in worker.ENDINGS}
+    try:
+        yield read
+    finally:
+        for ending, handler in handlers.items():
+            signal.signal(ending, handler)
+        signal.set_wakeup_fd(before)
+        read.close()
+        write.close()
+
+
+def _was_told(ready: list[object], wake: socket.socket) -> bool:
+    return wake in ready and any(number in worker.ENDINGS for number in wake.recv(64))
 
 
 def _end_with(parent: int) -> None:
@@ -77,39 +176,11 @@ def _end_with(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _granian(config: Config) -> MPServer:
-    server = config.server
-    return MPServer(
-        "entrepot",
-        address=server.host,
-        port=server.port,
-        uds=Path(server.uds) if server.uds else None,
-        interface=Interfaces.RSGI,
-        loop=Loops.uvloop,
-        workers=server.workers,
-        websockets=False,
-        backlog=2048,
-        log_level=LogLevels.debug if server.debug else LogLevels.warning,
-        log_dictconfig=_logging(debug=server.debug),
-        ssl_cert=Path(server.tls_cert) if server.tls_cert else None,
-        ssl_key=Path(server.tls_key) if server.tls_key else None,
-        respawn_failed_workers=True,
-        workers_kill_timeout=max(1, round(units.seconds(server.grace))),
-        process_name=None,
-    )
-
-
-def _logging(*, debug: bool) -> dict[str, Any]:
-    """Everything but the access log goes to stderr."""
-    level = "DEBUG" if debug else "INFO"
-    kept = {"handlers": ["stderr"], "propagate": False}
-    return {
-        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}},
-        "loggers": {
-            "_granian": dict(kept),
-            "granian.access": dict(kept),
-            "entrepot": {**kept, "level": level},
-            "asyncio": {**kept, "level": "WARNING"},
-        },
-    }
+def _log_to_stderr(*, debug: bool) -> None:
+    """Everything but the access log."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name, level in (("entrepot", logging.DEBUG if debug else logging.INFO), ("asyncio", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

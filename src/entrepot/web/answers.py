@@ -9,13 +9,14 @@ from starlette.datastructures import Headers as HttpHeaders
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from entrepot.http1 import Answer, Head, Headers, head
 from entrepot.index import Mounted, OnDisk, Revision
 from entrepot.model import ProjectName
 from entrepot.threads import finished
 from entrepot.web.asgi import send_answer
-from entrepot.web.cache import Headers, Ready, ReadyCache, Variant
+from entrepot.web.cache import Ready, ReadyCache, Variant
 from entrepot.web.site import Site
-from entrepot.web.warm import Answer, is_unchanged
+from entrepot.web.warm import is_unchanged
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -94,10 +95,10 @@ def _ready(
         valid_until=valid_until.timestamp() if valid_until is not None else None,
         guarded=mounted.guarded,
         etag=etag,
-        public=[*headers, ("cache-control", public)],
-        private=[*headers, ("cache-control", private)],
-        unchanged=[*both, ("cache-control", public)],
-        unchanged_private=[*both, ("cache-control", private)],
+        public=head(200, [*headers, ("cache-control", public)]),
+        private=head(200, [*headers, ("cache-control", private)]),
+        unchanged=head(304, [*both, ("cache-control", public)]),
+        unchanged_private=head(304, [*both, ("cache-control", private)]),
         body=body,
         size=size,
         file=kept,
@@ -140,7 +141,7 @@ class Kept:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         ready = self._ready
         body = ready.body if scope["method"] == "GET" else b""
-        await send_answer(send, unchanged(ready, scope) or Answer(200, fields(ready, scope), body))
+        await send_answer(send, unchanged(ready, scope) or Answer(fields(ready, scope), body))
 
 
 def unchanged(ready: Ready, scope: Scope) -> Answer | None:
@@ -149,11 +150,11 @@ def unchanged(ready: Ready, scope: Scope) -> Answer | None:
     wanted = headers.get("if-none-match")
     if wanted is None or not is_unchanged(wanted, ready.etag):
         return None
-    return Answer(304, ready.unchanged_private if "authorization" in headers else ready.unchanged)
+    return Answer(ready.unchanged_private if "authorization" in headers else ready.unchanged)
 
 
-def fields(ready: Ready, scope: Scope) -> Headers:
-    """The headers of a 200."""
+def fields(ready: Ready, scope: Scope) -> Head:
+    """The head of a 200."""
     return ready.private if "authorization" in HttpHeaders(scope=scope) else ready.public
 
 

@@ -1,9 +1,7 @@
 """The whole app: routes in one table, errors in one table, the hot path in front."""
 
-import asyncio
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,15 +11,17 @@ from starlette.routing import Route
 
 from entrepot import __version__
 from entrepot.errors import Conflict, Denied, Invalid, NotFound, Unavailable
-from entrepot.web import asgi, problems, rsgi
+from entrepot.http1 import plain
+from entrepot.web import asgi, problems
 from entrepot.web.access_log import AccessLog
 from entrepot.web.cache import ReadyCache
 from entrepot.web.files import Files
+from entrepot.web.front import Front
 from entrepot.web.pages import Pages, base_url, redirect
 from entrepot.web.problems import Unauthorised
 from entrepot.web.site import Site
 from entrepot.web.upload import Uploads
-from entrepot.web.warm import Warm, plain
+from entrepot.web.warm import Warm
 
 Opening = Callable[[], AbstractAsyncContextManager[Site]]
 
@@ -51,29 +51,11 @@ class AsgiSite:
             self._front = None
 
 
-class RsgiSite:
-    """The same for Granian's own protocol."""
-
-    def __init__(self, opening: Opening, log: AccessLog | None = None) -> None:
-        self._opening = opening
-        self._log = log
-        self._running = AsyncExitStack()
-
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.run_until_complete(self._start())
-        # Held back since the fork, where a handler was missing: from the first turn of the loop on there is one.
-        loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-
-    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.run_until_complete(self._running.aclose())
-
-    def __rsgi__(self, scope: rsgi.RsgiScope, proto: rsgi.RsgiProtocol) -> Awaitable[None]:
-        return self._front(scope, proto)  # not awaited here: each coroutine around a warm answer costs
-
-    async def _start(self) -> None:
-        site = await self._running.enter_async_context(self._opening())
-        await self._running.enter_async_context(_logging(self._log))
-        self._front = rsgi.Front(*_assembled(site, self._log))
+@asynccontextmanager
+async def fronted(opening: Opening, log: AccessLog | None = None) -> AsyncIterator[Front]:
+    """The same for our own server."""
+    async with opening() as site, _logging(log):
+        yield Front(*_assembled(site, log))
 
 
 @asynccontextmanager

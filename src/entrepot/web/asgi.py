@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 from urllib.parse import quote
 
-from entrepot.web.cache import Headers
+from entrepot.http1 import Answer, Head, Headers
+from entrepot.index import OnDisk
 from entrepot.web.unread import Unread
-from entrepot.web.warm import READS, Answer, Warm
+from entrepot.web.warm import READS, Warm, is_still
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -34,7 +35,7 @@ class Front:
         answer = self._warm.refusal(method, headers.get("host", ""), headers.get)
         if answer is None and method in READS and not scope["query_string"]:
             answer = await self._warm.look(method, path, headers.get)
-            if answer is not None and answer.file is not None and not can_send_paths(scope):
+            if answer is not None and answer.file is not None and not _can_send(scope, answer.file):
                 answer = None
         inner = self._warm.path_behind(path)
         if answer is None and inner is None:
@@ -81,11 +82,15 @@ class Sent:
         await self._send(message)
 
     def answer(self, token: str) -> Answer:
-        return Answer(self._status, [], size=self._size, token=token)
+        return Answer(Head(self._status, [], b""), size=self._size, token=token)
 
 
 def can_send_paths(scope: Scope) -> bool:
     return "http.response.pathsend" in (scope.get("extensions") or {})
+
+
+def _can_send(scope: Scope, file: OnDisk) -> bool:
+    return can_send_paths(scope) and is_still(file)
 
 
 def can_send_spans(scope: Scope) -> bool:

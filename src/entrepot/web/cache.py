@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from entrepot.http1 import Head
 from entrepot.index import Index, OnDisk, Revision
 from entrepot.model import ProjectName
 from entrepot.wire.negotiate import Format
 
 # Of a path with several forms the one meant: see `variant`. None: the path has one form only.
 Variant = str | None
-Headers = list[tuple[str, str]]
 
 
 class Ready(Struct, kw_only=True):
@@ -26,10 +26,10 @@ class Ready(Struct, kw_only=True):
     valid_until: float | None  # seconds since 1970
     guarded: tuple[str, ...]
     etag: str
-    public: Headers  # of a 200
-    private: Headers  # of a 200 when credentials were sent
-    unchanged: Headers  # of a 304
-    unchanged_private: Headers
+    public: Head  # of a 200
+    private: Head  # of a 200 when credentials were sent
+    unchanged: Head  # of a 304
+    unchanged_private: Head
     body: bytes
     size: int
     file: OnDisk | None = None

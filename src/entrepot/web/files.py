@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from entrepot.errors import NotFound, Unavailable
+from entrepot.http1 import Answer, Headers, head
 from entrepot.index import Content, Elsewhere, Mounted, OnDisk, Revision, Span, Stream
 from entrepot.model import File, Project
 from entrepot.stores import failures
@@ -21,10 +22,10 @@ from entrepot.threads import finished
 from entrepot.web import answers, problems
 from entrepot.web.answers import Kept, cache_path
 from entrepot.web.asgi import can_send_paths, can_send_spans, encoded, send_answer
-from entrepot.web.cache import Headers, Ready, ReadyCache
+from entrepot.web.cache import Ready, ReadyCache
 from entrepot.web.pages import identified, moved, named
 from entrepot.web.site import Site, check_read
-from entrepot.web.warm import Answer, is_unchanged
+from entrepot.web.warm import is_unchanged
 from entrepot.wire import ranges
 
 _METADATA = ".metadata"
@@ -49,7 +50,7 @@ class Sent:
             return
         match content:
             case OnDisk() if part is None and can_send_paths(scope):
-                await send_answer(send, Answer(200, answer.headers, file=content))
+                await send_answer(send, Answer(answer.head, file=content))
             case OnDisk(path=path) if part is not None and can_send_spans(scope):
                 await send({"type": "http.response.start", "status": 206, "headers": encoded(answer.headers)})
                 await send({"type": "http.response.pathsend", "path": str(path), "span": (part.start, part.stop)})
@@ -63,19 +64,19 @@ class Sent:
                 assert_never(content)
 
     def _answer(self, scope: Scope) -> Answer:
-        """Status and headers: 304, 206 or 200."""
+        """The head: 304, 206 or 200."""
         unchanged = answers.unchanged(self._ready, scope)
         if unchanged is not None:
             return unchanged
-        fields = answers.fields(self._ready, scope)
+        whole = answers.fields(self._ready, scope)
         if self._part is None or self._size is None:
-            return Answer(200, fields)
-        fields = [pair for pair in fields if pair[0] != "content-length"]
+            return Answer(whole)
+        fields = [pair for pair in whole.headers if pair[0] != "content-length"]
         fields += [
             ("content-length", str(len(self._part))),
             ("content-range", ranges.content_range(self._part, self._size)),
         ]
-        return Answer(206, fields)
+        return Answer(head(206, fields))
 
 
 class Files(Struct, frozen=True):

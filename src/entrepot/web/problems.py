@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from entrepot.errors import Conflict, Denied, EntrepotError, Invalid, NotFound, Unavailable
+from entrepot.http1 import ClientGone
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,9 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 async def on_bug(request: Request, error: Exception) -> Response:
     """Anything else is our fault: the trace goes to the log, no detail to the client."""
-    if isinstance(error.__cause__, EntrepotError):  # raised again by Starlette, as the answer was on its way
+    if isinstance(error, ClientGone):
+        pass
+    elif isinstance(error.__cause__, EntrepotError):  # raised again by Starlette, as the answer was on its way
         log.error("%s %r was cut off: %s", request.method, request.scope["path"], error.__cause__)
     else:
         log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)

@@ -1,8 +1,8 @@
 """The hot path: warm answers from memory, and what every request passes before anything else.
 
 A warm answer costs two look-ups and one `revision` of its index. Nothing here knows what an answer means, nor
-which server protocol carries it: `rsgi` (Granian) and `asgi` (any server) put it on the wire, and hand everything
-that is not warm to the app behind.
+which server carries it: `front` (our own) and `asgi` (any other) put it on the wire, and hand everything that is not
+warm to the app behind.
 """
 
 import os
@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 
-from msgspec import Struct
-
 from entrepot.errors import Unavailable
+from entrepot.http1 import Answer, plain
 from entrepot.index import OnDisk
 from entrepot.web.access_log import AccessLog
-from entrepot.web.cache import Headers, Ready, ReadyCache, Variant, variant
+from entrepot.web.cache import Ready, ReadyCache, Variant, variant
 from entrepot.web.guards import HostGuard, is_cross_site_write
 from entrepot.web.problems import Unauthorised
 from entrepot.web.site import Site
@@ -28,17 +27,6 @@ READS = frozenset({"GET", "HEAD"})
 _LONGEST_READ = negotiate.LONGEST_REMEMBERED
 _BELIEVED = 0.5  # seconds
 _ALWAYS_AT_ROOT = frozenset({"/health", "/ready", "/metrics"})
-
-
-class Answer(Struct, frozen=True):
-    """What to send: `file` by path if it is set, else `body`. `token` is the caller's, for the log."""
-
-    status: int
-    headers: Headers
-    body: bytes = b""
-    file: OnDisk | None = None
-    size: int = 0
-    token: str = ""
 
 
 class Warm:
@@ -68,10 +56,22 @@ class Warm:
     def outside(self) -> Answer:
         return plain(404, f"everything lies under {self._site.path}/")
 
+    def at_once(self, method: str, path: str, header: Header) -> Answer | None:
+        """As `look`, as far as it asks nobody: for a page that all may read, while the pulse of its stores is the same.
+
+        Where the answer is a file, whether it is still the same one is left to whoever opens it.
+        """
+        ready = self._ready(path, header)
+        if ready is None or ready.guarded or header("authorization") is not None or not _is_believed(ready):
+            return None
+        return _answered(ready, method, header, private=False, token="")
+
     async def look(self, method: str, path: str, header: Header) -> Answer | None:
-        """The answer to a read without a query, if a ready one holds for this caller. None: ask the app behind."""
-        page, other = variants(header("accept"), header("accept-encoding"))
-        ready = self._find((path, page)) or self._find((path, None)) or self._find((path, other))
+        """The answer to a read without a query, if a ready one holds for this caller. None: ask the app behind.
+
+        Where it is a file, whether it is still the same one is left to whoever opens it.
+        """
+        ready = self._ready(path, header)
         if ready is None:
             return None
         authorization = header("authorization")
@@ -82,13 +82,18 @@ class Warm:
                 if not caller.may_read(ready.guarded, ready.name):
                     return None
                 token = caller.id
-            if ready.valid_until is not None and time.time() >= ready.valid_until:
-                return None
             if not await _holds(ready):
                 return None
         except (Unauthorised, Unavailable):
             return None  # the app behind says it in the client's form
         return _answered(ready, method, header, private=authorization is not None, token=token)
+
+    def _ready(self, path: str, header: Header) -> Ready | None:
+        page, other = variants(header("accept"), header("accept-encoding"))
+        ready = self._find((path, page)) or self._find((path, None)) or self._find((path, other))
+        if ready is not None and ready.valid_until is not None and time.time() >= ready.valid_until:
+            return None
+        return ready
 
     def note(
         self, answer: Answer, method: str, path: str, peer: str, forwarded: str | None, agent: str | None, began: float
@@ -102,13 +107,16 @@ class Warm:
         self._log.add((time.time(), client, method, path, answer.status, size, took, answer.token, agent))
 
 
+def _is_believed(ready: Ready) -> bool:
+    """Whether its revision was asked for within half a second, and the index's pulse is the same since."""
+    return ready.pulse is not None and ready.pulse() == ready.beat and time.monotonic() < ready.believed
+
+
 async def _holds(ready: Ready) -> bool:
-    """Whether the index still says the same revision. Not asked while its pulse is the same, for half a second."""
-    if ready.pulse is None:
-        return await ready.index.revision(ready.name) == ready.revision
-    moment, beat = time.monotonic(), ready.pulse()
-    if beat == ready.beat and moment < ready.believed:
+    """Whether the index still says the same revision."""
+    if _is_believed(ready):
         return True
+    moment, beat = time.monotonic(), ready.pulse() if ready.pulse is not None else None
     # The pulse was read before: a change in between makes the next request ask again.
     if await ready.index.revision(ready.name) != ready.revision:
         return False
@@ -117,19 +125,17 @@ async def _holds(ready: Ready) -> bool:
 
 
 def _answered(ready: Ready, method: str, header: Header, *, private: bool, token: str) -> Answer | None:
-    if ready.file is not None and not is_still(ready.file):
-        return None
     wanted = header("if-none-match")
+    if ready.file is not None and (method == "HEAD" or wanted is not None) and not is_still(ready.file):
+        return None  # nobody will open it
     if wanted is not None and is_unchanged(wanted, ready.etag):
-        return Answer(304, ready.unchanged_private if private else ready.unchanged, token=token)
-    headers = ready.private if private else ready.public
+        return Answer(ready.unchanged_private if private else ready.unchanged, token=token)
+    head = ready.private if private else ready.public
     if method == "HEAD":
-        return Answer(200, headers, token=token)
-    if ready.file is None:
-        return Answer(200, headers, ready.body, None, ready.size, token)
-    if header("range") is not None:
+        return Answer(head, token=token)
+    if ready.file is not None and header("range") is not None:
         return None
-    return Answer(200, headers, b"", ready.file, ready.size, token)
+    return Answer(head, ready.body, ready.file, ready.size, token)
 
 
 def variants(accept: str | None, accept_encoding: str | None) -> tuple[Variant, Variant]:
@@ -160,14 +166,14 @@ def _encoded(value: str | None) -> bytes | None:
 
 
 def _readable(value: str | None) -> str | None:
-    """As much of a header as is looked at. Granian lets 400 kB through, which would take a fifth of a second."""
+    """As much of a header as is looked at: other servers let 400 kB through, which would take a fifth of a second."""
     return value[:_LONGEST_READ] if value is not None else None
 
 
 def is_still(file: OnDisk) -> bool:
     """Whether the path, which was opened once, still leads to the same bytes.
 
-    Granian turns a path that it cannot open into a 404, so we look first; the app behind finds the reason.
+    A server that is told to send a path which it cannot open answers as it likes; the app behind finds the reason.
     """
     try:
         found = os.stat(file.path)
@@ -182,14 +188,3 @@ def is_unchanged(if_none_match: str, etag: str) -> bool:
         return True
     tags = (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
     return any(tag == "*" or tag == etag != "" for tag in tags)
-
-
-def plain(status: int, text: str) -> Answer:
-    body = f"{text}\n".encode()
-    headers = [
-        ("content-type", "text/plain; charset=utf-8"),
-        ("content-length", str(len(body))),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-    ]
-    return Answer(status, headers, body, None, len(body))

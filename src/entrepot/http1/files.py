@@ -1,0 +1,116 @@
+"""Files on their way to a client: from the page cache at once where they are small, else piece by piece."""
+
+import asyncio
+import errno
+import os
+import socket
+
+from entrepot.index import OnDisk
+from entrepot.threads import finished
+
+SMALL = 128 << 10  # bytes that are copied through our memory: cheaper than another two system calls
+_READ = 256 << 10  # bytes read in one go by a thread
+_buffer = bytearray(512 << 10)  # filled and emptied without a pause in between, so one is enough
+_view = memoryview(_buffer)
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+
+class ClientGone(ConnectionError):
+    """Nobody is left to send to."""
+
+
+def opened(file: OnDisk) -> int | None:
+    """A descriptor of the very bytes that were meant; None if the path leads to others by now, or nowhere."""
+    try:
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    found = os.fstat(fd)
+    if found.st_mtime_ns == file.mtime_ns and found.st_size == file.size:
+        return fd
+    os.close(fd)
+    return None
+
+
+def at_hand(fd: int, start: int, stop: int) -> bytes | None:
+    """The bytes if they are few and in the page cache, so that reading them waits for no disk."""
+    if stop - start > SMALL:
+        return None
+    read = _fetched(fd, start, stop - start)
+    return bytes(_view[:read]) if read == stop - start else None
+
+
+async def send(client: socket.socket, fd: int, start: int, stop: int, *, stall: float) -> None:
+    """Send the bytes from `start` up to `stop`. The socket must have nothing else to send, and not block.
+
+    They are copied through one buffer that all downloads share, not sent by sendfile(2): measured on loopback, 20 MB
+    files left 1.3 times as fast, since the client then reads what is still in the processor's cache.
+
+    Raises `ClientGone`, also if it takes nothing for `stall` seconds, and `OSError` for a file that cannot be read or
+    ends early.
+    """
+    at = start
+    while at < stop:
+        size = _fetched(fd, at, min(stop - at, len(_buffer)))
+        piece = _view[:size] if size else memoryview(await read(fd, at, stop))
+        try:
+            at += client.send(piece)
+        except BlockingIOError:
+            await _writable(client, stall)
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        else:
+            await asyncio.sleep(0)  # others have their turn
+
+
+def _fetched(fd: int, at: int, size: int) -> int:
+    """How many bytes of the page cache are in the buffer now; 0 if reading waits for the disk."""
+    try:
+        return os.preadv(fd, [_view[:size]], at, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return 0
+        raise
+
+
+async def _writable(client: socket.socket, stall: float) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(client, _done, ready)
+    try:
+        async with asyncio.timeout(stall):
+            await ready
+    except TimeoutError:
+        raise ClientGone(f"it took nothing for {stall:.0f} seconds") from None
+    finally:
+        loop.remove_writer(client)
+
+
+def _done(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def read(fd: int, start: int, stop: int) -> bytes:
+    """The next bytes from `start`, in a thread. Raises `OSError`, also when the file ends early."""
+    piece = await finished(os.pread, fd, min(stop - start, _READ), start)
+    if not piece:
+        raise OSError(errno.EIO, "the file ends early")
+    return piece
+
+
+def duplicate(transport: asyncio.Transport) -> socket.socket | None:
+    """The transport's socket under a descriptor of our own; None under TLS, where bytes must pass through us.
+
+    Of our own, because event loops refuse to watch a descriptor that belongs to a transport.
+    """
+    if transport.get_extra_info("ssl_object") is not None:
+        return None
+    made = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    made.setblocking(False)
+    return made
+
+
+close = os.close
