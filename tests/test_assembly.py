@@ -44,8 +44,8 @@ async def test_without_any_configuration_uploads_to_root_are_in_private(tmp_path
         catalog = assembled.catalog
         assert (catalog.default, list(catalog.indexes), list(catalog.sources)) == (
             "root",
-            ["private", "root"],
-            ["private"],
+            ["private", "upstream", "root"],
+            ["private", "upstream"],
         )
         sink = catalog.indexes["root"].sink
         assert sink is catalog.indexes["private"].sink

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.config import RESERVED, Config, Folder, Hosted, StoreSettings, Virtual, checked, load
+from entrepot.config import RESERVED, Config, Folder, Hosted, Mirror, StoreSettings, Virtual, checked, load
 from entrepot.errors import Invalid
 
 Read = Callable[..., Config]
@@ -55,9 +55,9 @@ of = ["private"]
 # What is meant
 
 
-def test_without_a_file_there_is_a_private_index_and_a_root_in_front_of_it() -> None:
+def test_without_a_file_there_are_a_private_index_and_a_mirror_behind_it() -> None:
     config = load(None)
-    assert config.index == {"private": Hosted(), "root": Virtual(of=("private",))}
+    assert config.index == {"private": Hosted(), "upstream": Mirror(), "root": Virtual(of=("private", "upstream"))}
     assert (config.default, config.server.port, config.access.read) == ("root", 8080, "open")
     assert Path(config.data).is_absolute()
     assert Path(config.data).name == "entrepot"
@@ -200,11 +200,11 @@ def test_what_is_not_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
         ("[acces]\nread = 'open'", "acces: 'acces' is not a key here (did you mean 'access'?)"),
         (
             "[index.a]\ntype = 'hosted'\npath = 'x'",
-            "index.a.path: 'path' is not a key here (known: read, store)",
+            "index.a.path: 'path' is not a key here (known: read, rules, store)",
         ),
         ("[store.a]\nurl = 'x'\nkey = 1", "store.a.key: 'key' is not a key here (known: url)"),
         # missing ones
-        ("[index.a]\npath = 'x'", "index.a.type: is missing (known: folder, hosted, virtual)"),
+        ("[index.a]\npath = 'x'", "index.a.type: is missing (known: folder, hosted, mirror, virtual)"),
         ("[index.a]\ntype = 'folder'", "index.a.path: is missing"),
         ("[index.a]\ntype = 'virtual'", "index.a.of: is missing"),
         ("[store.a]", "store.a.url: is missing"),
@@ -290,6 +290,40 @@ def test_what_is_not_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
             + "\n[index.c]\ntype='virtual'\nof=['private', 'a']",
             "index: the virtual indexes contain one another: a → b → c → a",
         ),
+        # rules, patterns and redirects
+        (
+            SMALL + "[index.a]\ntype='hosted'\nrules=[{ deny = 'a' }, { }]",
+            "index.a.rules[1]: says nothing (one of: allow, deny, cooldown, at, formats, yanked)",
+        ),
+        (
+            SMALL + "[index.a]\ntype='hosted'\nrules=[{ deny = [] }]",
+            "index.a.rules[0]: says nothing (one of: allow, deny, cooldown, at, formats, yanked)",
+        ),
+        (
+            SMALL + "[index.a]\ntype='hosted'\nrules=[{ cooldown = 'soon' }]",
+            "index.a.rules[0].cooldown: 'soon' is not a duration such as \"10 min\"",
+        ),
+        (
+            SMALL + "[index.a]\ntype='hosted'\nrules=[{ deni = 'a' }]",
+            "index.a.rules[0].deni: 'deni' is not a key here (did you mean 'deny'?)",
+        ),
+        (
+            SMALL + "[index.a]\ntype='virtual'\nof=['private']\nown=['acme-*', 'a b']",
+            'index.a.own[1]: \'a b\' matches no project name (a pattern is "name", "acme-*", "name==1.*" or "*.exe")',
+        ),
+        (
+            SMALL + "[index.a]\ntype='virtual'\nof=['private']\nmerge=['acme==1']",
+            "index.a.merge[0]: 'acme==1' is no pattern of project names (for example \"acme-*\")",
+        ),
+        (
+            SMALL + "[index.a]\ntype='virtual'\nof=['private']\nfallback='redirect'",
+            "index.a.fallback: redirects to a mirror, and none is among the members",
+        ),
+        (
+            SMALL + "[index.m]\ntype='mirror'\nrules=[{ yanked = 'hide' }]\n[index.b]\ntype='virtual'\nof=['m']"
+            "\n[index.a]\ntype='virtual'\nof=['private', 'b']\nfallback='redirect'",
+            "index.a.fallback: redirects past the rules of m (leave out one of the two)",
+        ),
         (
             SMALL + "[index.Wheels]\ntype = 'hosted'",
             "index.Wheels: an index name has a-z, 0-9 and - only and starts with a letter",
@@ -303,6 +337,16 @@ def test_what_is_not_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
 )
 def test_a_fault_is_named_with_its_place_and_a_way_out(faults: Faults, text: str, fault: str) -> None:
     assert faults(text) == [fault]
+
+
+def test_all_faults_of_rules_are_told_at_once(faults: Faults) -> None:
+    text = SMALL + "[index.a]\ntype='hosted'\nrules=[{ allow = ['a b', 'c=1'] }, { cooldown = 'x', exempt = ['a b'] }]"
+    assert [fault.partition(": ")[0] for fault in faults(text)] == [
+        "index.a.rules[0].allow",
+        "index.a.rules[0].allow",
+        "index.a.rules[1].cooldown",
+        "index.a.rules[1].exempt",
+    ]
 
 
 @pytest.mark.parametrize("path", ["pypi", "/", "/pypi/", "//", "/a b", "/a?b", "/a/../b\n", "/é"])

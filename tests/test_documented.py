@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import FieldInfo
 
-from entrepot.config import Access, Config, Folder, Hosted, Server, StoreSettings, Virtual
+from entrepot.config import Access, Config, Folder, Hosted, Rule, Server, StoreSettings, Virtual
 
 DOCS = Path(__file__).parents[1] / "docs"
 # The heading under which each record is described.
@@ -24,6 +24,7 @@ RECORDS: dict[str, type[msgspec.Struct]] = {
     '### type = "hosted"': Hosted,
     '### type = "folder"': Folder,
     '### type = "virtual"': Virtual,
+    "## Rules": Rule,
 }
 # Those of the top whose value is a table, with a heading of its own.
 TABLES = {"server", "access", "store", "index"}

@@ -62,6 +62,12 @@ def test_a_withheld_file_is_denied_with_its_reason_and_is_never_called_absent() 
         page.file("demo-1.tar.gz")
 
 
+def test_the_rule_that_withholds_it_is_named() -> None:
+    page = Project(name=DEMO, withheld=(Withheld(file=file("1"), why="too young", by="index.root.rules[0]"),))
+    with pytest.raises(Denied, match=r"too young \(index.root.rules\[0\]\)$"):
+        page.file("demo-1.tar.gz")
+
+
 def test_any_other_file_is_not_found() -> None:
     with pytest.raises(NotFound, match=r"no file demo-4.tar.gz in project demo"):
         PAGE.file("demo-4.tar.gz")

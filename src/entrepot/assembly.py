@@ -5,22 +5,27 @@ import contextlib
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from msgspec import Struct
 
+from entrepot import units
 from entrepot.access import Tokens
-from entrepot.combine import First, Remembered
-from entrepot.config import DEFAULT_STORE, Config, Folder, Hosted, IndexSettings, Virtual
+from entrepot.combine import Remembered
+from entrepot.composition import Composition
+from entrepot.config import DEFAULT_STORE, Config, Folder, Hosted, IndexSettings, Mirror, Virtual, closure
 from entrepot.errors import EntrepotError, Invalid, Unavailable
-from entrepot.index import Catalog, Index, Mounted, Sink, Source, Store
+from entrepot.index import Catalog, Mounted, Sink, Source, Store
 from entrepot.sources.names import Names
 from entrepot.stores import open_store
 from entrepot.threads import finished
+
+if TYPE_CHECKING:
+    from entrepot.sources.mirror import Mirror as MirrorSource
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ class Assembled(Struct, frozen=True, kw_only=True):
 
     catalog: Catalog
     tokens: Tokens
+    instance: str  # see `instance`
 
 
 def now() -> datetime:
@@ -51,7 +57,7 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
     command line alone, or one line in a file would let an unmounted disk look like a first start for ever.
     """
     stores = {name: open_store(settings.url, create=create) for name, settings in config.store.items()}
-    hosted = {settings.store for settings in config.index.values() if isinstance(settings, Hosted)}
+    hosted = {settings.store for settings in config.index.values() if isinstance(settings, Hosted | Mirror)}
     if not stores or not hosted.isdisjoint({None, DEFAULT_STORE}) or config.access.store == DEFAULT_STORE:
         stores[DEFAULT_STORE] = _default_store(config, missing)
     return stores
@@ -122,26 +128,71 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
                 folder = FolderSource(name, tuple(map(Path, paths)), learned=learned, names=Names(main, name))
                 sources[name] = folder
                 tasks.append(folder.running)
+            case Mirror():
+                mirror = _mirror(config, name, settings, stores)
+                sources[name] = mirror
+                tasks.append(mirror.running)
             case Virtual():
                 pass  # made of the others, below
-    indexes = {name: _mounted(config, name, sources, sinks, stores) for name in config.index}
-    catalog = Catalog(default=config.default, indexes=indexes, sources=sources, stores=stores)
-    return Assembled(catalog=catalog, tokens=Tokens(main)), tasks
+    catalog = cataloged(config, sources, sinks, stores)
+    return Assembled(catalog=catalog, tokens=Tokens(main), instance=instance(main)), tasks
+
+
+def _mirror(config: Config, name: str, settings: Mirror, stores: dict[str, Store]) -> "MirrorSource":
+    from entrepot.sources.mirror import Mirror as MirrorSource  # noqa: PLC0415
+    from entrepot.sources.mirror import Settings  # noqa: PLC0415
+    from entrepot.sources.mirror.address import resolve  # noqa: PLC0415
+
+    made = Settings(
+        address=resolve(settings.url, credentials=settings.credentials, flat=settings.layout == "flat"),
+        flat=settings.layout == "flat",
+        ttl=units.seconds(settings.ttl),
+        timeout=units.seconds(settings.timeout),
+        private=settings.private_addresses,
+        offline=config.server.offline,
+        prefetch=settings.prefetch,
+        max_size=units.size(settings.max_size) if settings.max_size is not None else None,
+        via=instance(main_store(config, stores)),
+        locks=config.node_folder / "locks",
+    )
+    return MirrorSource(name, stores[settings.store or DEFAULT_STORE], made, clock=now)
+
+
+def instance(store: Store) -> str:
+    """What our requests upstream say of us in `Via`, so that we know them if they come back to us."""
+    return f"entrepot-{store.traits.id}"
+
+
+def cataloged(
+    config: Config, sources: Mapping[str, Source], sinks: Mapping[str, Sink], stores: Mapping[str, Store], *,
+    clock: Callable[[], datetime] = now,
+) -> Catalog:  # fmt: skip
+    """Every index of the configuration, made of these sources."""
+    composition = Composition(config, sources, clock=clock)
+    indexes = {name: _mounted(config, composition, name, sinks, stores) for name in config.index}
+    return Catalog(default=config.default, indexes=indexes, sources=sources, stores=stores)
 
 
 def _mounted(
-    config: Config, name: str, sources: dict[str, Source], sinks: dict[str, Sink], stores: dict[str, Store]
+    config: Config, composition: Composition, name: str, sinks: Mapping[str, Sink], stores: Mapping[str, Store]
 ) -> Mounted:
-    owners = _owners(config, name)
-    # One source needs no search; a virtual index of one is that one under another name.
-    index: Index = sources[owners[0]] if len(owners) == 1 else First([sources[owner] for owner in owners])
-    sink = next((sinks[owner] for owner in owners if owner in sinks), None)
-    guarded = tuple(member for member in _closure(config, name) if _is_guarded(config, config.index[member]))
-    pulse = _pulse([sources[owner] for owner in owners], stores)
-    return Mounted(name=name, index=Remembered(index, clock=now), sink=sink, guarded=guarded, pulse=pulse)
+    sources = composition.sources_of(name)
+    sink = next((sinks[source.name] for source in sources if source.name in sinks), None)
+    layer, local, fallback = composition.layer(name), composition.local(name), composition.fallback(name)
+    return Mounted(
+        name=name,
+        index=Remembered(layer.index, clock=composition.clock),
+        sink=sink,
+        guarded=tuple(member for member in closure(config, name) if _is_guarded(config, config.index[member])),
+        pulse=_pulse(sources, stores),
+        layer=layer,
+        local=Remembered(local, clock=composition.clock) if local is not None else None,
+        rivals=composition.rivals(sink.name) if sink is not None else lambda _: (),
+        fallback=fallback.page_url if fallback is not None else None,
+    )
 
 
-def _pulse(sources: list[Source], stores: dict[str, Store]) -> Callable[[], object] | None:
+def _pulse(sources: Sequence[Source], stores: Mapping[str, Store]) -> Callable[[], object] | None:
     """What changes whenever a revision of these sources may have; None if that cannot be told of all stores."""
     of_stores = [getattr(store, "pulse", None) for store in stores.values()]
     if not all(of_stores):
@@ -150,19 +201,6 @@ def _pulse(sources: list[Source], stores: dict[str, Store]) -> Callable[[], obje
     if len(beats) == 1:
         return cast("Callable[[], object]", beats[0])
     return lambda: [beat() for beat in beats]
-
-
-def _owners(config: Config, name: str) -> tuple[str, ...]:
-    """The sources behind an index in their order, each once: virtual indexes opened up."""
-    return tuple(member for member in _closure(config, name) if not isinstance(config.index[member], Virtual))
-
-
-def _closure(config: Config, name: str) -> tuple[str, ...]:
-    """The index and all its members, in order, each once."""
-    settings = config.index[name]
-    members = settings.of if isinstance(settings, Virtual) else ()
-    found = [name, *(inner for member in members for inner in _closure(config, member))]
-    return tuple(dict.fromkeys(found))
 
 
 def _is_guarded(config: Config, settings: IndexSettings) -> bool:

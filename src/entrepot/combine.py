@@ -1,13 +1,23 @@
-"""Indexes made of indexes: the first that knows a name answers, and an answer is remembered while it holds."""
+"""Indexes made of indexes: the first that knows a name answers, and an answer is remembered while it holds.
+
+What stands in front of what is said in `composition`.
+"""
 
 import heapq
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
-from entrepot.errors import NotFound
+from msgspec.structs import replace
+
+from entrepot.errors import NotFound, Unavailable
 from entrepot.index import Index, Revision, absent, is_absent
-from entrepot.model import Project, ProjectName
+from entrepot.model import File, Project, ProjectName, earliest
+from entrepot.rules import Rule
+from entrepot.wire import filenames
+
+Clock = Callable[[], datetime]
 
 
 class First:
@@ -64,10 +74,160 @@ async def _merged(streams: Sequence[AsyncIterator[ProjectName]]) -> AsyncIterato
             heapq.heappop(heads)
 
 
+class Merge:
+    """The files of all members that know the name, on one page. None may fail: what it has would be missing."""
+
+    def __init__(self, members: Sequence[Index]) -> None:
+        self._members = tuple(members)
+        self.projects = First(members).projects
+
+    async def project(self, name: ProjectName) -> Project:
+        pages = []
+        for member in self._members:
+            try:
+                pages.append(await member.project(name))
+            except NotFound:
+                continue
+        if not pages:
+            raise NotFound(f"no project {name}")
+        merged, *rest = pages
+        for page in rest:
+            merged = _merged_page(merged, page)
+        return merged
+
+    async def revision(self, name: ProjectName | None) -> Revision:
+        seen = [await member.revision(name) for member in self._members]
+        # One that is known first: it is what tells the whole from absence.
+        together = "|".join([next((one for one in seen if not is_absent(one)), ""), *seen])
+        return Revision(together) if name is None or not all(map(is_absent, seen)) else absent(together)
+
+
+def _merged_page(one: Project, other: Project) -> Project:
+    """One page of two. The earlier wins: a file that it shows or withholds never comes from the other."""
+    shown = {file.filename: file for file in one.files}
+    held = {withheld.file.filename for withheld in one.withheld}
+
+    def reason(file: File) -> str | None:
+        before = shown.get(file.filename)
+        if one.status.status == "quarantined":
+            return "the project is quarantined in an index further up"
+        if before is None:
+            return "an index further up withholds its file of this name" if file.filename in held else None
+        return None if _are_same(before, file) else f"{before.origin} has a file of this name with other bytes"
+
+    rest = other.withhold(reason)
+    return replace(
+        one,
+        files=filenames.ordered((*one.files, *(file for file in rest.files if file.filename not in shown))),
+        withheld=one.withheld + rest.withheld,
+        valid_until=earliest((one.valid_until, other.valid_until)),
+        stale_since=earliest((one.stale_since, other.stale_since)),
+    )
+
+
+def _are_same(one: File, other: File) -> bool:
+    """Whether they are known to have the same bytes."""
+    common = one.hashes.keys() & other.hashes.keys()
+    return bool(common) and all(one.hashes[name] == other.hashes[name] for name in common)
+
+
+class Either:
+    """Names that are `chosen` are answered by one index alone, all others by the other one alone."""
+
+    def __init__(self, chosen: Callable[[ProjectName], bool], one: Index, other: Index) -> None:
+        self._chosen = chosen
+        self._one = one
+        self._other = other
+        self.projects = other.projects
+
+    async def project(self, name: ProjectName) -> Project:
+        return await self._for(name).project(name)
+
+    async def revision(self, name: ProjectName | None) -> Revision:
+        return await self._for(name).revision(name)
+
+    def _for(self, name: ProjectName | None) -> Index:
+        return self._one if name is not None and self._chosen(name) else self._other
+
+
+class Reserved:
+    """A name that the index does not know has an empty page: 404 would send clients to the public index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.projects = index.projects
+
+    async def project(self, name: ProjectName) -> Project:
+        try:
+            return await self._index.project(name)
+        except NotFound:
+            return Project(name=name)
+
+    async def revision(self, name: ProjectName | None) -> Revision:
+        return Revision(f"reserved{await self._index.revision(name)}")
+
+
+class Ruled:
+    """An index through rules, in their order. `by` says of each what it is called in the configuration."""
+
+    def __init__(self, index: Index, rules: Sequence[Rule], *, by: Sequence[str], clock: Clock) -> None:
+        self._index = index
+        self._rules = tuple(zip(rules, by, strict=True))
+        self._clock = clock
+        # Rules change a page only as time goes by, which its `valid_until` tells.
+        self.revision = index.revision
+        self.projects = index.projects
+
+    async def project(self, name: ProjectName) -> Project:
+        page = await self._index.project(name)
+        now = self._clock()
+        for rule, by in self._rules:
+            page = _signed(rule(page, now), len(page.withheld), by)
+        return page
+
+
+def _signed(page: Project, before: int, by: str) -> Project:
+    if len(page.withheld) == before:
+        return page
+    signed = tuple(replace(held, by=by) for held in page.withheld[before:])
+    return replace(page, withheld=page.withheld[:before] + signed)
+
+
+class Member:
+    """One of several indexes: when it fails, it says which one it is, and what keeps a name from asking it."""
+
+    def __init__(self, index: Index, *, name: str, hint: str) -> None:
+        self._index = index
+        self._name = name
+        self._hint = hint
+        self.projects = index.projects
+
+    async def project(self, name: ProjectName) -> Project:
+        with self._named():
+            return await self._index.project(name)
+
+    async def revision(self, name: ProjectName | None) -> Revision:
+        with self._named():
+            return await self._index.revision(name)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            raise Unavailable(
+                f"index {self._name} cannot be asked: {error.message}",
+                at=error.at,
+                hint="; ".join(filter(None, (error.hint, self._hint))),
+                status=error.status,
+                retry_after=error.retry_after,
+            ) from error
+
+
 class Remembered:
     """Keeps pages while their revision and `valid_until` hold, up to `limit` files together."""
 
-    def __init__(self, index: Index, *, clock: Callable[[], datetime], limit: int = 20_000) -> None:
+    def __init__(self, index: Index, *, clock: Clock, limit: int = 20_000) -> None:
         self._index = index
         # The index's own methods, not calls of them: every warm request asks for a revision.
         self.revision = index.revision

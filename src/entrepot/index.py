@@ -4,7 +4,7 @@ A driver imports these to be checked, never to inherit from them. Every method r
 kinds of `entrepot.errors`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -15,9 +15,9 @@ from msgspec import Struct
 from entrepot.model import File, Project, ProjectName, Removed, Revision, Status
 
 __all__ = [
-    "ABSENT", "ANY", "Addition", "Body", "Catalog", "Content", "Elsewhere", "Entry", "Etag", "Expect", "Index",
-    "Mounted", "OnDisk", "Revision", "Sink", "Source", "Span", "Staged", "Store", "Stream", "Traits", "absent",
-    "is_absent",
+    "ABSENT", "ANY", "Addition", "Body", "Catalog", "Content", "Elsewhere", "Entry", "Etag", "Expect", "Index", "Layer",
+    "Mounted", "OnDisk", "Remembering", "Revision", "Sink", "Source", "Span", "Staged", "Store", "Stream", "Traits",
+    "Upstreamed", "absent", "is_absent",
 ]  # fmt: skip
 
 # Changes with every write of the key, also when the bytes are equal; compared, never read.
@@ -100,6 +100,7 @@ class Traits(Struct, frozen=True, kw_only=True):
 
     compare_and_swap: bool  # `expect=` with an etag is honoured
     staging: Path  # stage here and `Staged` bodies are taken over without a copy, if the store can
+    id: str = ""  # its own, for ever: tells this instance from others
 
 
 class Store(Protocol):
@@ -167,6 +168,26 @@ class Source(Index, Protocol):
         """The file's `.metadata` companion: the exact bytes of METADATA. Raises `NotFound` if there is none."""
 
 
+class Upstreamed(Source, Protocol):
+    """A source that has what another index has: a mirror."""
+
+    async def knows(self, name: ProjectName) -> bool:
+        """Whether the other index has a project of that name. Raises `Unavailable` if it cannot be asked."""
+
+    async def page_url(self, name: ProjectName) -> str:
+        """The address of the project's page there, without credentials: clients are sent to it."""
+
+    def local(self) -> Index:
+        """What of it is kept here: never asks the other index."""
+
+
+class Remembering(Source, Protocol):
+    """A source that keeps the names which it once served, so that no other index may answer them."""
+
+    async def forget(self, name: ProjectName) -> None:
+        """Release the name. Raises `NotFound` if it is not remembered, `Conflict` if there are files of it."""
+
+
 class Addition(Struct, frozen=True, kw_only=True):
     """A checked file on its way into a sink."""
 
@@ -207,6 +228,17 @@ class Sink(Protocol):
         """Undo `remove`. Raises `NotFound` if one was not removed or its bytes are gone."""
 
 
+class Layer(Struct, frozen=True, kw_only=True):
+    """An index as it was composed of others, for those who ask why a page is as it is."""
+
+    name: str
+    kind: str  # the `type` of the configuration
+    index: Index  # with its rules
+    members: tuple["Layer", ...] = ()  # in their order
+    own: tuple[str, ...] = ()  # patterns of names that no mirror among its members may answer
+    merge: tuple[str, ...] = ()  # patterns of names whose files may come from several members
+
+
 class Mounted(Struct, frozen=True, kw_only=True):
     """An index of the catalog as `web` and the commands see it.
 
@@ -220,6 +252,12 @@ class Mounted(Struct, frozen=True, kw_only=True):
     guarded: tuple[str, ...] = ()
     # While its result stays the same, so do all revisions of the index, as far as this machine knows. None: ask it.
     pulse: Callable[[], object] | None = None
+    layer: Layer | None = None  # how it was made; None: it is not made of others
+    local: Index | None = None  # what of it is stored here; None: all of it
+    # The mirrors whose project of that name would be hidden by the first file that is published here.
+    rivals: Callable[[ProjectName], tuple[Upstreamed, ...]] = lambda _: ()
+    # Where clients are sent for a page that is not here; None: nowhere.
+    fallback: Callable[[ProjectName], Awaitable[str]] | None = None
 
 
 class Catalog(Struct, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ def is_valid_name(name: str) -> bool:
     return _VALID_NAME.match(name) is not None
 
 
-class File(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab"):
+class File(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab", gc=False):
     """One distribution file, as a page shows it. Its JSON form is also what a record stores.
 
     `hashes` are of the file's bytes by hashlib-like name; `core_metadata` holds those of its
@@ -88,6 +88,7 @@ class Withheld(Struct, frozen=True, kw_only=True):
 
     file: File
     why: str
+    by: str = ""  # the rule, as the configuration names it: "index.upstream.rules[0]"
 
 
 class Removed(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -110,6 +111,8 @@ class Project(Struct, frozen=True, kw_only=True):
     status: Status = ACTIVE
     withheld: tuple[Withheld, ...] = ()
     valid_until: datetime | None = None
+    # When an upstream that does not answer now last confirmed this page; None: it is as fresh as it should be.
+    stale_since: datetime | None = None
 
     def file(self, filename: str) -> File:
         """The file of that name on this page: the only way to its bytes.
@@ -121,21 +124,22 @@ class Project(Struct, frozen=True, kw_only=True):
                 return file
         for held in self.withheld:
             if held.file.filename == filename:
-                raise Denied(f"{filename} is withheld: {held.why}", at=self.name)
+                raise Denied(f"{filename} is withheld: {held.why}", at=self.name, hint=held.by)
         raise NotFound(f"no file {filename} in project {self.name}", at=filename)
 
     def keep(self, wanted: Callable[[File], bool], *, why: str, until: datetime | None = None) -> "Project":
         """The page with the unwanted files withheld for `why`, to be asked again at `until`."""
-        kept = tuple(file for file in self.files if wanted(file))
-        if len(kept) == len(self.files):
-            return replace(self, valid_until=earliest((self.valid_until, until)))
-        held = tuple(Withheld(file=file, why=why) for file in self.files if not wanted(file))
-        return replace(
-            self,
-            files=kept,
-            withheld=self.withheld + held,
-            valid_until=earliest((self.valid_until, until)),
-        )
+        return self.withhold(lambda file: None if wanted(file) else why, until=until)
+
+    def withhold(self, reason: Callable[[File], str | None], *, until: datetime | None = None) -> "Project":
+        """The page without the files that there is a reason to withhold, to be asked again at `until`."""
+        reasons = [reason(file) for file in self.files]
+        lasting = earliest((self.valid_until, until))
+        if not any(why is not None for why in reasons):
+            return replace(self, valid_until=lasting)
+        held = tuple(Withheld(file=f, why=why) for f, why in zip(self.files, reasons, strict=True) if why is not None)
+        kept = tuple(file for file, why in zip(self.files, reasons, strict=True) if why is None)
+        return replace(self, files=kept, withheld=self.withheld + held, valid_until=lasting)
 
 
 def earliest(moments: Iterable[datetime | None]) -> datetime | None:

@@ -2,15 +2,15 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from entrepot import distributions
 from entrepot.distributions import Inspection
-from entrepot.errors import Denied, EntrepotError, Invalid, collected
-from entrepot.index import Addition, Sink, Staged
+from entrepot.errors import Denied, EntrepotError, Invalid, NotFound, Unavailable, collected
+from entrepot.index import Addition, Sink, Staged, Upstreamed
 from entrepot.model import File, ProjectName
 from entrepot.threads import finished
 from entrepot.wire import filenames, metadata, upload_form
@@ -35,6 +35,8 @@ class Publisher(Struct, frozen=True, kw_only=True):
 
     name: str
     may_publish: Callable[[ProjectName], bool]
+    # The mirrors whose project of that name would be hidden by a first file here; none if they may do so.
+    rivals: Callable[[ProjectName], Sequence[Upstreamed]] = lambda _: ()
 
 
 class Published(Struct, frozen=True, kw_only=True):
@@ -54,6 +56,7 @@ async def publish(candidate: Candidate, sink: Sink, publisher: Publisher, *, now
     distribution = _distribution(candidate, problems)
     if distribution is not None:
         _permit(publisher, distribution.project)
+        await _refuse_takeover(publisher, distribution.project, sink)
     inspection = await _inspection(candidate, problems) if distribution is not None else None
     if error := collected(problems, candidate.filename):
         raise error
@@ -69,6 +72,29 @@ def _permit(publisher: Publisher, project: ProjectName) -> None:
     if not publisher.may_publish(project):
         hint = "`entrepot token create --can upload` makes a token that may"
         raise Denied(f"{publisher.name} may not upload to project {project}", hint=hint)
+
+
+async def _refuse_takeover(publisher: Publisher, project: ProjectName, sink: Sink) -> None:
+    """The first file of a project hides those of the same name that mirrors have: that must be meant."""
+    rivals = publisher.rivals(project)
+    if not rivals or await _is_there(sink, project):
+        return
+    hint = f"`own` in the configuration, a token made for --project {project}, or one that may manage allows it"
+    for mirror in rivals:
+        hidden = f"project {project} of index {mirror.name}"
+        try:
+            if await mirror.knows(project):
+                raise Denied(f"this would hide {hidden}", hint=hint)
+        except Unavailable as error:
+            raise Denied(f"this may hide {hidden}, which cannot be asked: {error.message}", hint=hint) from error
+
+
+async def _is_there(sink: Sink, project: ProjectName) -> bool:
+    try:
+        await sink.files(project)
+    except NotFound:
+        return False
+    return True
 
 
 def _digest_problems(candidate: Candidate) -> list[EntrepotError]:
@@ -101,8 +127,10 @@ def _distribution(candidate: Candidate, problems: list[EntrepotError]) -> Distri
 
 
 async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> Inspection | None:
+    staged = candidate.staged
     try:
-        found = await finished(distributions.inspect, candidate.staged.path, candidate.filename)
+        file = staged.path if staged.held is None else staged.held
+        found = await finished(distributions.inspect, file, candidate.filename)
     except Invalid as error:
         problems.extend(error.problems or (error,))
         return None

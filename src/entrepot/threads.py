@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,62 +25,83 @@ async def finished(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     A thread cannot be interrupted. Were it left behind, its descriptors would be closed under its
     hands, and a write could appear after its caller was told that there is none.
     """
-    work: asyncio.Future[T] = _pool.start(call, args, kwargs)
+    work = _Work(lambda: call(*args, **kwargs))
+    _pool.start(work)
     try:
-        return await asyncio.shield(work)
+        return await work.outcome
     except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait((work,))
-        work.exception()  # looked at, so that asyncio does not report it as lost
+        await work.end()
         raise
+
+
+class _Work(Generic[T]):
+    """A call, and the future of its outcome. The event loop's thread alone looks at anything but the call."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self.call = call
+        self.loop = asyncio.get_running_loop()
+        # A task that is cancelled cancels what it waits for: this one may be done before the call is.
+        self.outcome: asyncio.Future[T] = self.loop.create_future()
+        self._over = False
+        self._end: asyncio.Future[None] | None = None
+
+    async def end(self) -> None:
+        """Returns when the call is over, whoever cancels meanwhile."""
+        while not self._over:
+            self._end = self.loop.create_future()
+            with suppress(asyncio.CancelledError):
+                await self._end
+
+    def succeed(self, result: T) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(result)
+        self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
 
 
 class _Pool:
     """Daemon threads that take work from one queue. Used by one event loop at a time."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._queue: SimpleQueue[_Work[Any]] = SimpleQueue()
         self._threads = 0
         self._busy = 0  # changed by the event loop's thread only, so it needs no lock
 
-    def start(self, call: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[T]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+    def start(self, work: _Work[Any]) -> None:
         self._busy += 1
         if self._busy > self._threads and self._threads < _MOST:
             self._threads += 1
             threading.Thread(target=self._run, name=f"blocking-{self._threads}", daemon=True).start()
-        self._queue.put((future, lambda: call(*args, **kwargs)))
-        return future
+        self._queue.put(work)
 
     def _run(self) -> None:
         while True:
-            future, work = self._queue.get()
-            loop = future.get_loop()
+            work = self._queue.get()
             try:
-                result = work()
+                result = work.call()
             except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-                self._hand_over(loop, self._fail, future, error)
+                self._hand_over(work, work.fail, error)
             else:
-                self._hand_over(loop, self._succeed, future, result)
+                self._hand_over(work, work.succeed, result)
                 del result
-            del future, work  # nothing is kept alive while the next work is waited for
+            del work  # nothing is kept alive while the next work is waited for
 
-    @staticmethod
-    def _hand_over(loop: asyncio.AbstractEventLoop, *callback: Any) -> None:
+    def _hand_over(self, work: _Work[Any], report: Callable[[Any], None], outcome: object) -> None:
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(*callback)
+            work.loop.call_soon_threadsafe(self._report, report, outcome)
 
-    def _succeed(self, future: asyncio.Future[Any], result: object) -> None:
+    def _report(self, report: Callable[[Any], None], outcome: object) -> None:
         self._busy -= 1
-        if not future.done():
-            future.set_result(result)
-
-    def _fail(self, future: asyncio.Future[Any], error: BaseException) -> None:
-        self._busy -= 1
-        if not future.done():
-            future.set_exception(error)
+        report(outcome)
 
 
 _pool = _Pool()

@@ -54,6 +54,14 @@ def in_words(count: int) -> str:
     return f"{value:.1f} {unit}".replace(".0 ", " ")
 
 
+def in_time(count: float) -> str:
+    """A duration for people, in the largest unit of which it is a whole number: "7 days", "36 hours"."""
+    for unit, factor in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if count and count % factor == 0:
+            return f"{count / factor:g} {unit}{'' if count == factor else 's'}"
+    return f"{count:g} seconds"
+
+
 def _split(text: str | int, wanted: str) -> tuple[float, str]:
     found = _QUANTITY.match(str(text))
     if not found:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from entrepot.cli.main import app
 from entrepot.sources.hosted import Hosted
 from entrepot.stores.disk import Disk
+from tests.e2e.servers import PLAIN
 from tests.sources.samples import add
 
 ENTREPOT = Path(sys.executable).parent / "entrepot"
@@ -65,6 +66,7 @@ def data(tmp_path: Path) -> Path:
 def command(data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in this process, on `data` and in an empty folder, where nobody can answer a question."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "entrepot.toml").write_text(PLAIN)
     for name in [name for name in os.environ if name.startswith("ENTREPOT_")]:
         monkeypatch.delenv(name)
 
@@ -81,6 +83,8 @@ def shell(data: Path, tmp_path: Path) -> Run:
     """Run the real command, in a process of its own."""
 
     def running(*words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ran:
+        if cwd is None:
+            (tmp_path / "entrepot.toml").write_text(PLAIN)
         done = subprocess.run(
             [ENTREPOT, *words], cwd=cwd or tmp_path, env=environment(**(env or {})), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=60, check=False,

@@ -18,6 +18,7 @@ from entrepot import __version__
 from entrepot.cli.main import app
 from entrepot.sources.hosted import Hosted
 from tests.cli.conftest import ENTREPOT, Run, environment
+from tests.e2e.servers import PLAIN
 from tests.sources.samples import add
 
 
@@ -34,7 +35,7 @@ ALL = list(commands(get_command(app)))
 
 def test_these_are_the_commands() -> None:
     assert sorted(" ".join(words) for words in ALL) == [
-        "", "check", "delete", "gc", "list", "restore", "serve", "show", "status", "token", "token create",
+        "", "check", "delete", "explain", "forget", "gc", "list", "mirror", "restore", "serve", "show", "status", "token", "token create",
         "token list", "token revoke", "unyank", "yank",
     ]  # fmt: skip
 
@@ -187,14 +188,14 @@ def test_the_data_folder_may_come_from_the_environment(shell: Run, stocked: Host
 def test_a_configuration_in_the_current_folder_is_read_and_one_that_is_named_wins(
     shell: Run, stocked: Hosted, data: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "entrepot.toml").write_text(
-        'data = "data"\n[index.private]\ntype = "hosted"\n[index.root]\ntype = "virtual"\nof = ["private"]\n'
-    )
-    (tmp_path / "other.toml").write_text('data = "empty"\n')
-    assert shell("list").ok() == "demo\nother\n"
-    assert shell("list", "--config", "other.toml").ok() == ""
-    assert shell("list", env={"ENTREPOT_CONFIG": "other.toml"}).ok() == ""
-    assert shell("list", "--config", "other.toml", "--data", data).ok() == "demo\nother\n"
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "entrepot.toml").write_text(f'data = "../data"\n{PLAIN}')
+    (own / "other.toml").write_text('data = "empty"\n')
+    assert shell("list", cwd=own).ok() == "demo\nother\n"
+    assert shell("list", "--config", "other.toml", cwd=own).ok() == ""
+    assert shell("list", env={"ENTREPOT_CONFIG": "other.toml"}, cwd=own).ok() == ""
+    assert shell("list", "--config", "other.toml", "--data", data, cwd=own).ok() == "demo\nother\n"
 
 
 def test_without_anything_the_data_lie_in_the_users_folder(shell: Run, tmp_path: Path) -> None:

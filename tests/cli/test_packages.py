@@ -268,6 +268,6 @@ def test_a_store_whose_disk_is_not_mounted_is_no_empty_store(command: Run, data:
 
 def test_a_damaged_record_is_said_to_be_one(command: Run, data: Path, stocked: Hosted) -> None:
     (data / "store" / "private" / "projects" / f"{DEMO}.json").write_bytes(b"{")
-    message = command("show", "demo").failed()
+    message = command("show", "demo", "--index", "private").failed()
     assert message.startswith("private/projects/demo.json: the record cannot be read: ")
     assert message.endswith("(bring it back from a backup)")

@@ -10,7 +10,7 @@ import pytest
 
 from entrepot.access import Tokens
 from entrepot.cli import server
-from entrepot.config import Config, Folder, Hosted, Virtual
+from entrepot.config import Config, Folder, Hosted, Mirror, Virtual
 from entrepot.errors import Invalid, Unavailable
 from entrepot.stores.disk import Disk
 from tests.cli.conftest import Run
@@ -45,12 +45,13 @@ def test_create_and_open_are_taken_over(tmp_path: Path) -> None:
     assert config.access.open
 
 
-def test_folders_join_the_default_index_behind_its_members(tmp_path: Path) -> None:
+def test_folders_join_the_default_index_in_front_of_its_mirror(tmp_path: Path) -> None:
     config = configured(Path("one"), Path("two"), data=tmp_path)
     assert config.index == {
         "private": Hosted(),
+        "upstream": Mirror(),
         "folders": Folder(path=(f"{tmp_path}/one", f"{tmp_path}/two")),
-        "root": Virtual(of=("private", "folders")),
+        "root": Virtual(of=("private", "folders", "upstream")),
     }
 
 
@@ -214,7 +215,7 @@ def test_it_says_where_it_is(flags: dict[str, Any], url: str, capsys: pytest.Cap
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith(f" at {url}")
     assert lines[1] == "  configuration  none (no ./entrepot.toml, no --config)"
-    assert lines[3] == "  indexes        private, root (default: root)"
+    assert lines[3] == "  indexes        private, upstream, root (default: root)"
 
 
 def test_open_uploads_are_announced(capsys: pytest.CaptureFixture[str]) -> None:

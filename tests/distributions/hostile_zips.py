@@ -66,6 +66,11 @@ def _raised(what: str, data: bytes, message: str, limits: Mapping[str, int] | No
     return Case(what=what, data=data, message=message, outcome="raised", limits=Limits(**(limits or {})))
 
 
+def _later(archive: bytes) -> bytes:
+    needed = archive.index(b"PK\1\2") + 6
+    return archive[:needed] + bytes([64]) + archive[needed + 1 :]
+
+
 _CONTENT = b"x = 1\n" * 50
 _LARGE = b"\0" * 100_000
 
@@ -122,6 +127,7 @@ CASES = [
         write([*entries(MEMBERS), Entry(name=b"d/", method=0, stream=b"x")]),
         "stored member has two sizes",
     ),
+    _form("a later version of the format", _later(GOOD), "needs a newer reader"),
     _form("a comment on a member", _with(central={"comment": b"hi"}), "a member has a comment"),
     _form("a member on another disk", _with(central={"disk": 1}), "on another disk"),
     _form("two ZIP64 fields", _with(central={"extra": _field(1, b"") * 2}), "an extra field is given twice"),

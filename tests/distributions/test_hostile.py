@@ -12,10 +12,10 @@ from tests.distributions.cases import Case
 CASES = [*hostile_zips.CASES, *hostile_wheels.CASES, *hostile_sdists.CASES]
 
 
-def _judged(path: Path, case: Case) -> dict[str, list[str]]:
+def _judged(file: Path | bytes, case: Case) -> dict[str, list[str]]:
     """The messages by the way in which they come."""
     try:
-        inspection = inspect(path, case.filename, limits=case.limits)
+        inspection = inspect(file, case.filename, limits=case.limits)
     except Invalid as error:
         return {"raised": [str(problem) for problem in error.problems or (error,)]}
     return {
@@ -30,6 +30,7 @@ def test_a_hostile_file_is_refused_with_its_reason(case: Case, tmp_path: Path) -
     path.write_bytes(case.data)
     judged = _judged(path, case)
     assert any(case.message in message for message in judged.get(case.outcome, ())), judged
+    assert _judged(case.data, case) == judged
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.outcome == "safety"], ids=lambda case: case.what)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrepot.distributions import DEFAULT, Limits, inspect, read_metadata
+from entrepot.distributions.contents import Contents
 from entrepot.distributions.findings import Findings
 from entrepot.distributions.inflate import Gunzipped
 from entrepot.distributions.zips import is_zip
@@ -268,13 +269,35 @@ def test_a_file_that_cannot_be_opened_is_no_invalid_file(tmp_path: Path) -> None
             inspect(tmp_path / name, name)
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_contents_are_read_alike_from_the_disk_and_from_memory(small: bool, tmp_path: Path) -> None:
+    data = bytes(range(256)) * (4 if small else 8192)
+    (tmp_path / "file").write_bytes(data)
+    end = len(data)
+    with Contents(tmp_path / "file") as ours, Contents(data) as held:
+        for offset, size in [
+            (0, 9),
+            (7, end),
+            (end - 3, 9),
+            (end, 1),
+            (end + 1, 1),
+            (-1, 9),
+            (1 << 63, 1),
+            (0, 1 << 62),
+        ]:
+            expected = data[offset : offset + size] if offset >= 0 else b""
+            assert ours.read(offset, size) == held.read(offset, size) == expected
+
+
 def test_a_bomb_is_given_up_early_and_in_little_memory(tmp_path: Path) -> None:
     """A gigabyte of zeros in a megabyte: read up to the limit and no further."""
     path = tmp_path / SDIST
     path.write_bytes(gzip.compress(b"\0" * (64 << 20)) * 16)
     began = time.monotonic()
-    with Gunzipped(path, DEFAULT) as stream, pytest.raises(Invalid, match="over 50 times its own size"):
-        stream.skip(1 << 40)
+    with Contents(path) as contents:
+        stream = Gunzipped(contents, DEFAULT)
+        with pytest.raises(Invalid, match="over 50 times its own size"):
+            stream.skip(1 << 40)
     assert stream.budget.unpacked <= (66 << 20)
     assert time.monotonic() - began < 30
 
@@ -287,7 +310,8 @@ def test_a_gzip_stream_is_read_like_the_whole(
     path = tmp_path_factory.getbasetemp() / "stream.gz"
     path.write_bytes(gzip.compress(data[:500]) + gzip.compress(data[500:]))
     at = 0
-    with Gunzipped(path, DEFAULT) as stream:
+    with Contents(path) as contents:
+        stream = Gunzipped(contents, DEFAULT)
         for turn, size in enumerate(sizes):
             expected = data[at : at + size]
             if turn % 2:
@@ -299,12 +323,9 @@ def test_a_gzip_stream_is_read_like_the_whole(
         assert not stream.has_trailing_data
 
 
-def test_no_sdist_is_taken_for_a_zip_archive_by_chance(tmp_path: Path) -> None:
-    path = tmp_path / "random"
-    path.write_bytes(b"PK\5\6" + b"\0" * 18)
-    assert not is_zip(path)
-    path.write_bytes(b"#!/bin/sh\n" + wheel_bytes())
-    assert is_zip(path)
+def test_no_sdist_is_taken_for_a_zip_archive_by_chance() -> None:
+    assert not is_zip(Contents(b"PK\5\6" + b"\0" * 18))
+    assert is_zip(Contents(b"#!/bin/sh\n" + wheel_bytes()))
 
 
 def test_the_lists_of_problems_start_empty() -> None:

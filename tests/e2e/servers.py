@@ -25,6 +25,16 @@ class Certificate:
     key: Path
 
 
+# What there is without a configuration, but no mirror: a test asks nobody outside.
+PLAIN = """
+[index.private]
+type = "hosted"
+[index.root]
+type = "virtual"
+of = ["private"]
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The command line of a server, as far as tests have a say in it."""
@@ -32,18 +42,19 @@ class Options:
     data: Path
     folders: tuple[Path, ...] = ()
     port: int = field(default_factory=free_port)
-    config: str = ""  # the text of its entrepot.toml
+    config: str | None = ""  # the text of its entrepot.toml, with `PLAIN` where it names no index; None: it has none
     workers: int = 1
     path: str = ""
     uds: Path | None = None
     tls: Certificate | None = None
     args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)  # beside a clean environment
 
     def command(self, config: Path) -> list[str]:
         words: list[str | Path | int] = [BIN / "entrepot", "serve", *self.folders, "--data", self.data]
         words += ["--uds", self.uds] if self.uds else ["--host", "127.0.0.1", "--port", self.port]
         words += ["--workers", self.workers]
-        words += ["--config", config] if self.config else []
+        words += ["--config", config] if self.config is not None else []
         words += ["--path", self.path] if self.path else []
         words += ["--tls-cert", self.tls.cert, "--tls-key", self.tls.key] if self.tls else []
         return [*map(str, words), *self.args]
@@ -72,8 +83,8 @@ class Server:
         self._begun: list[SlowUpload] = []
         self._config = home / "config.toml"
         home.mkdir(parents=True)
-        if options.config:
-            self._config.write_text(options.config, encoding="utf-8")
+        if options.config is not None:
+            self._config.write_text(options.config + ("" if "[index." in options.config else PLAIN), encoding="utf-8")
 
     # Its life.
 
@@ -107,8 +118,8 @@ class Server:
         with self._out.open("ab") as out, self._err.open("ab") as err:
             # A group of its own, so that all of it can be killed together; somewhere without an entrepot.toml.
             return subprocess.Popen(
-                command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, cwd=self._home, env=clean_environment(),
-                start_new_session=True,
+                command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, cwd=self._home,
+                env={**clean_environment(), **self.options.env}, start_new_session=True,
             )  # fmt: skip
 
     def _end_all(self, process: subprocess.Popen[bytes]) -> None:
@@ -272,10 +283,10 @@ class Server:
 
     def try_command(self, *words: str) -> subprocess.CompletedProcess[str]:
         data = ["--data", str(self.data)]
-        config = ["--config", str(self._config)] if self.options.config else []
+        config = ["--config", str(self._config)] if self.options.config is not None else []
         return subprocess.run(
             [str(BIN / "entrepot"), *words, *data, *config], capture_output=True, text=True, timeout=60, check=False,
-            stdin=subprocess.DEVNULL, cwd=self._home, env=clean_environment(),
+            stdin=subprocess.DEVNULL, cwd=self._home, env={**clean_environment(), **self.options.env},
         )  # fmt: skip
 
     def requests(self) -> list[Request]:
@@ -335,12 +346,13 @@ class Servers:
         self._started: list[Server] = []
 
     def __call__(
-        self, *folders: Path, data: Path | None = None, config: str = "", workers: int = 1, path: str = "",
+        self, *folders: Path, data: Path | None = None, config: str | None = "", workers: int = 1, path: str = "",
         uds: Path | None = None, tls: Certificate | None = None, args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> Server:  # fmt: skip
         options = Options(
             data=data or self._folder / f"data-{len(self._started)}", folders=folders, config=config,
-            workers=workers, path=path, uds=uds, tls=tls, args=tuple(args),
+            workers=workers, path=path, uds=uds, tls=tls, args=tuple(args), env=env or {},
         )  # fmt: skip
         server = self.prepare(options)
         server.start()

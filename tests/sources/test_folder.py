@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.errors import Denied, NotFound, Unavailable
+from entrepot.errors import Conflict, Denied, NotFound, Unavailable
 from entrepot.index import Body, Etag, Expect, OnDisk, Span, is_absent
 from entrepot.model import ProjectName, normalise
 from entrepot.sources import folder as folders
@@ -510,6 +510,25 @@ async def test_a_name_once_served_answers_an_empty_page_when_its_files_are_gone(
         assert [name async for name in source.projects()] == []
         await noticing(source, lambda: put(dist, WHEEL))
         assert await shown(source) == [WHEEL]
+
+
+async def test_a_name_that_is_forgotten_is_unknown_until_there_are_files_again(
+    dist: Path, store: Memory, running: Opening
+) -> None:
+    put(dist, WHEEL)
+    async with running() as source:
+        with pytest.raises(Conflict, match=r"^folder index wheels has files of demo"):
+            await source.forget(DEMO)
+        await noticing(source, (dist / WHEEL).unlink)
+        await source.forget(DEMO)
+        assert is_absent(await source.revision(DEMO))
+        with pytest.raises(NotFound):
+            await source.project(DEMO)
+        with pytest.raises(NotFound, match="does not remember demo"):
+            await source.forget(DEMO)
+        assert await Names(store, "wheels").all() == ()
+        await noticing(source, lambda: put(dist, WHEEL))
+        assert await Names(store, "wheels").all() == ("demo",)
 
 
 async def test_files_that_come_while_the_store_is_down_are_there_when_it_is_back(

@@ -79,6 +79,28 @@ async def test_marks_that_were_deleted_are_made_anew_and_nothing_is_missed_for_l
     assert (await store.stat(KEY)).etag == etag
 
 
+async def test_a_writer_soon_finds_marks_that_somebody_else_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Disk.open(root, create=True)
+    await store.write(KEY, b"1", expect=ABSENT)
+    marks = root / "locks/changes"
+    untold = bytes(marks.stat().st_size)
+    marks.unlink()
+    marks.write_bytes(untold)
+    clock = time.monotonic()
+    monkeypatch.setattr("entrepot.stores.changes.time.monotonic", lambda: clock + 0.51)
+    await store.write(KEY, b"2", expect=ANY)
+    assert marks.read_bytes() != untold
+
+
+async def test_the_marks_of_many_stores_are_not_all_kept_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(40):
+        await Disk.open(tmp_path / str(number), create=True).write(KEY, b"1", expect=ABSENT)
+    assert len(os.listdir("/proc/self/fd")) < before + 20
+
+
 async def test_a_store_restored_without_its_working_folders_can_be_written(root: Path) -> None:
     store = Disk.open(root, create=True)
     await store.write(KEY, b"1", expect=ABSENT)

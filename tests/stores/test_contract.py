@@ -131,6 +131,16 @@ async def test_a_staged_file_is_read_whole_and_its_owner_removes_it(store: Store
     assert await content(store, KEY) == b"wheel"
 
 
+async def test_a_staged_file_that_is_held_in_memory_needs_no_path(store: Store) -> None:
+    data = b"wheel"
+    nowhere = store.traits.staging / "never written"
+    staged = Staged(path=nowhere, size=len(data), sha256=hashlib.sha256(data).hexdigest(), held=data)
+    await store.write(KEY, staged, expect=ABSENT)
+    await store.write_all({KEY: staged, f"{KEY}.metadata": b"m"})
+    assert await content(store, KEY) == data
+    assert left_in_staging(store) == []
+
+
 async def test_a_staging_file_that_is_still_open_can_be_handed_over(store: Store) -> None:
     with open_staging(store.traits.staging) as staging:
         staging.write(b"whe")

@@ -214,3 +214,40 @@ def test_a_file_is_inserted_where_ordering_would_put_it(pairs: list[tuple[object
 def test_the_latest_version_is_final_and_not_yanked_where_there_is_one(files: list[str], latest: str | None) -> None:
     page = [_file(name.lstrip("!"), yanked="" if name.startswith("!") else None) for name in files]
     assert filenames.latest(page) == latest
+
+
+_PARTS = [
+    "demo",
+    "Demo",
+    "other",
+    "1.0",
+    "1",
+    "2b",
+    "py3",
+    "none",
+    "any",
+    "-",
+    "-",
+    "-",
+    "-",
+    ".whl",
+    ".tar.gz",
+    ".zip",
+    "+",
+    "",
+    "é",
+]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(_PARTS), max_size=14).map("".join)
+    | st.integers(180, 260).map("demo-1.0-py3-none-{:a<250}.whl".format)
+)
+def test_the_version_of_a_file_is_that_of_its_name(filename: str) -> None:
+    project = normalise("demo")
+    try:
+        expected = filenames.parse(filename, project=project).version_text
+    except Invalid:
+        expected = None
+    assert filenames.version_of(filename, project) == expected

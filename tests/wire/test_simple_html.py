@@ -1,5 +1,7 @@
 import re
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urlsplit
 
@@ -361,9 +363,135 @@ def test_a_base_that_is_no_url_is_a_fault() -> None:
         parsed('<base href="http://[">')
 
 
-def test_what_the_html_parser_gives_up_on_is_a_fault() -> None:
-    with pytest.raises(Invalid, match="not HTML"):
-        parsed("<![oops[")
+@pytest.mark.parametrize(
+    "page", ["", "<![oops[", "<", "<a", "<a href=", '<a href="demo-1.tar.gz', "<!--", "\0", "</a>"]
+)
+def test_a_page_without_a_whole_link_has_no_files(page: str) -> None:
+    assert parsed(page).project.files == ()
+
+
+def test_a_link_that_is_no_link_to_a_browser_is_none_here() -> None:
+    page = parsed("""
+        <!-- <a href="demo-1.tar.gz">x</a> --><script>"<a href=demo-2.tar.gz>"</script><style><a href=demo-3.tar.gz></style>
+        <title><a href="demo-4.tar.gz">x</a></title><p title='<a href="demo-5.tar.gz">'>
+        <textarea><a href="demo-6.tar.gz"></textarea><!doctype <a href=demo-7.tar.gz>
+        <A HREF="demo-8.tar.gz" >y</A ><a/href=demo-9.tar.gz>z<a\nhref=demo-10.tar.gz>
+    """)
+    assert list(page.urls) == ["demo-8.tar.gz", "demo-9.tar.gz", "demo-10.tar.gz"]
+
+
+def test_markup_in_a_value_stays_in_it() -> None:
+    page = parsed("""<a data-yanked='see <a href="x"> & <b>' href=demo-1.tar.gz>x</a><a href="demo-2.tar.gz">y</a>""")
+    assert [file.yanked for file in page.project.files] == ['see <a href="x"> & <b>', None]
+
+
+def test_a_value_is_decoded_as_browsers_do() -> None:
+    page = parsed('<a href="demo-1.tar.gz?a=1&copy=2&amp;b=3&#x26;c" data-yanked="&copy; &notit;">x</a>')
+    assert page.urls == {"demo-1.tar.gz": "https://index.example/root/simple/demo/demo-1.tar.gz?a=1&copy=2&b=3&c"}
+    assert page.project.files[0].yanked == "© &notit;"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02T03:04:05.678901Z", datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
+        ("2026-01-02T05:04:05+02:00", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        (" 2026-01-02 03:04:05 ", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+        ("9999-12-31T23:59:59-23:59", None),
+    ],
+)
+def test_an_upload_time_that_some_mirrors_add_is_read(value: str, expected: datetime | None) -> None:
+    assert read_file(f'data-upload-time="{value}"').uploaded == expected
+
+
+# Pages of files of many projects.
+
+
+def flat(page: str) -> dict[ProjectName, Page]:
+    return simple_html.parse_flat(page.encode(), base="https://index.example/whl/cu124/")
+
+
+def test_a_flat_page_is_sorted_by_project() -> None:
+    pages = flat("""
+        <a href="torch-2.6.0%2Bcu124-cp312-cp312-linux_x86_64.whl">torch-2.6.0+cu124-cp312-cp312-linux_x86_64.whl</a><br>
+        <a href="../cu124/torch-2.5.1%2Bcu124-cp312-cp312-linux_x86_64.whl#sha256=AB">torch</a><br>
+        <a href="https://files.example/Nvidia_Nvtx_cu12-12.4.127-py3-none-manylinux2014_x86_64.whl">nvtx</a><br>
+        <a href="old.name-1.0.zip">zip</a> <a href="/">up</a> <a href="readme.html">?</a> <a href="x-1.0.exe">?</a>
+    """)
+    assert {name: [file.filename for file in page.project.files] for name, page in pages.items()} == {
+        "torch": [
+            "torch-2.5.1+cu124-cp312-cp312-linux_x86_64.whl",
+            "torch-2.6.0+cu124-cp312-cp312-linux_x86_64.whl",
+        ],
+        "nvidia-nvtx-cu12": ["Nvidia_Nvtx_cu12-12.4.127-py3-none-manylinux2014_x86_64.whl"],
+        "old-name": ["old.name-1.0.zip"],
+    }
+    torch = pages[normalise("torch")]
+    assert [(file.version, file.hashes) for file in torch.project.files] == [
+        ("2.5.1+cu124", {"sha256": "ab"}),
+        ("2.6.0+cu124", {}),
+    ]
+    here = "https://index.example/whl/cu124/torch"
+    assert sorted(torch.urls.values()) == [
+        f"{here}-2.5.1%2Bcu124-cp312-cp312-linux_x86_64.whl",
+        f"{here}-2.6.0%2Bcu124-cp312-cp312-linux_x86_64.whl",
+    ]
+
+
+def test_the_first_link_to_a_filename_counts_on_a_flat_page_too() -> None:
+    pages = flat('<a href="a/demo-1.0.tar.gz#sha256=aa">x</a><a href="b/demo-1.0.tar.gz#sha256=bb">x</a>')
+    assert pages[DEMO].project.files[0].hashes == {"sha256": "aa"}
+
+
+def test_a_flat_page_of_another_major_version_is_refused() -> None:
+    with pytest.raises(Invalid, match="not supported"):
+        flat('<meta name="pypi:repository-version" content="2.0"><a href="demo-1.0.tar.gz">x</a>')
+
+
+@patient
+@given(projects().filter(lambda project: "\x00" not in repr_of_texts(project)))
+def test_a_page_is_the_same_as_a_flat_one(project: Project) -> None:
+    """Where filenames tell their project without doubt, as the ones of current standards do."""
+    project = replace(as_html_carries(project), status=ACTIVE)
+    pages = simple_html.parse_flat(simple_html.render(project, prefix=PREFIX), base=BASE)
+    assert [page.project for page in pages.values()] == ([project] if project.files else [])
+
+
+# Hostile pages: 10 MB of them in little time and memory. What lexbor alone would take minutes for is among them.
+
+_SIZE = 10 << 20
+_NESTED = b"<b %s>" % b" ".join(b"a%d=1" % number for number in range(3000))
+_HOSTILE = {
+    "nesting": b"<div>",
+    "links within": b"<a href=x><b>",
+    "links without end": b"<a href=demo-1.tar.gz>x",
+    "attributes of a link": b"<a " + b" ".join(b"a%d=1" % number for number in range(500_000)),
+    "attributes with brackets": b"<a " + b" ".join(b"a%d='><'" % number for number in range(500_000)) + b">",
+    "attributes of others": _NESTED,
+    "entities": b'<a href="' + b"&amp;" * 2_000_000 + b'">',
+    "entities without end": b"<a href=x>&#" + b"&CounterClockwiseContourIntegra" * 300_000,
+    "open quotes": b"""<a href="'""",
+    "comments": b"<!-- <!",
+    "scripts": b"<script></script",
+    "brackets": b"<",
+    "closing": b"</a></p",
+    "equal signs": b"<a =" + b" = " * 3_000_000,
+    "bases": b"<base href=x><meta name=x>",
+}
+
+
+@pytest.mark.parametrize("kind", _HOSTILE)
+@pytest.mark.timeout(30)
+def test_a_hostile_page_costs_little(kind: str) -> None:
+    part = _HOSTILE[kind]
+    data = part * (_SIZE // len(part))
+    began = time.process_time()
+    page = simple_html.parse(data, base=BASE, name=DEMO)
+    assert time.process_time() - began < 10  # seconds; a tenth of it here
+    assert len(page.urls) <= 1
 
 
 @patient

@@ -30,6 +30,10 @@ class Caller(Struct, frozen=True, kw_only=True):
             return True
         return self.token is not None and self.token.grants(permission, indexes=indexes, project=project)
 
+    def is_for(self, project: str) -> bool:
+        """Whether the token names this project, and not only a pattern that it matches."""
+        return self.token is not None and project in self.token.projects
+
     def may_read(self, guarded: tuple[str, ...], project: str | None = None) -> bool:
         """Whether every guarded index on the way is open to this caller."""
         return all(self.may("read", indexes=(index,), project=project) for index in guarded)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from entrepot import __version__
-from entrepot.cli import packages, serve, tokens, upkeep
+from entrepot.cli import mirror, names, packages, serve, tokens, upkeep
 
 app = typer.Typer(
     name="entrepot",
@@ -34,6 +34,8 @@ def entrepot(
 
 serve.register(app)
 packages.register(app)
+names.register(app)
+mirror.register(app)
 upkeep.register(app)
 app.add_typer(tokens.app, name="token")
 

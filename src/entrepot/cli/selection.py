@@ -1,6 +1,6 @@
 """Which files a command means: NAME, NAME==VERSION or a filename."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from msgspec import Struct
@@ -16,6 +16,15 @@ SelectionArgument = Annotated[str, typer.Argument(metavar="WHAT", help="NAME==VE
 ProjectArgument = Annotated[str, typer.Argument(metavar="NAME", help="The project.")]
 
 
+class Named(Protocol):
+    """What a file says of itself."""
+
+    @property
+    def filename(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
 class Selection(Struct, frozen=True):
     """What was asked for; with neither version nor filename it is the whole project."""
 
@@ -25,12 +34,12 @@ class Selection(Struct, frozen=True):
 
     def among(self, files: tuple[File, ...]) -> frozenset[str]:
         """The filenames that are meant. Raises `NotFound` if there is none."""
-        found = frozenset(file.filename for file in files if self._means(file))
+        found = frozenset(file.filename for file in files if self.means(file))
         if not found:
             raise NotFound(f"{self} is not here", hint=f"`entrepot show {self.project}` lists what is")
         return found
 
-    def _means(self, file: File) -> bool:
+    def means(self, file: Named) -> bool:
         if self.filename is not None:
             return file.filename == self.filename
         return self.version is None or _are_equal(file.version, self.version)

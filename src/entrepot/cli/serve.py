@@ -41,6 +41,13 @@ def serve(
         str | None,
         typer.Option(envvar="ENTREPOT_GRACE", metavar="30s", help="How long running requests may finish on SIGTERM."),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no upstream: what is kept here answers, and nothing else.")
+    ] = False,
+    upstream: Annotated[
+        str | None,
+        typer.Option(envvar="ENTREPOT_UPSTREAM", metavar="URL", help="The index to mirror, with or without /simple/."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Say more in the log.")] = False,
     tls_cert: Annotated[
         Path | None, typer.Option(envvar="ENTREPOT_TLS_CERT", metavar="F", help="Serve https with this certificate.")
@@ -59,6 +66,7 @@ def serve(
         "workers": workers,
         "path": path.rstrip("/") if path is not None else None,
         "grace": grace,
+        "offline": offline or None,
         "debug": debug or None,
         "tls_cert": str(tls_cert.absolute()) if tls_cert else None,
         "tls_key": str(tls_key.absolute()) if tls_key else None,
@@ -67,7 +75,7 @@ def serve(
     def start() -> int:
         from entrepot.cli import server
 
-        ready, file = server.configured(config, data, folders or [], flags, open_writes=open_)
+        ready, file = server.configured(config, data, folders or [], flags, open_writes=open_, upstream=upstream)
         return server.serve(ready, file, create=create)
 
     raise typer.Exit(run(start))

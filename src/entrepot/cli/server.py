@@ -18,9 +18,9 @@ import msgspec
 from entrepot import __version__
 from entrepot.access import Tokens
 from entrepot.assembly import main_store, now, open_stores
-from entrepot.cli import workers
+from entrepot.cli import worker, workers
 from entrepot.cli.console import settings
-from entrepot.config import DEFAULT_FILE, Config, Folder, Hosted, IndexSettings, Virtual, checked
+from entrepot.config import DEFAULT_FILE, Config, Folder, Hosted, IndexSettings, Mirror, Virtual, checked
 from entrepot.errors import Invalid, Unavailable
 
 log = logging.getLogger("entrepot")
@@ -36,6 +36,7 @@ def configured(
     flags: Mapping[str, Any],
     *,
     open_writes: bool,
+    upstream: str | None = None,
 ) -> tuple[Config, Path | None]:
     """The configuration with the flags in it, and the file it came from. Raises `Invalid`."""
     loaded = settings(config, data)
@@ -44,12 +45,14 @@ def configured(
     )
     access = msgspec.structs.replace(loaded.access, open=True) if open_writes else loaded.access
     changed = msgspec.structs.replace(loaded, server=server, access=access, index=_with_folders(loaded, folders))
+    if upstream is not None:
+        changed = msgspec.structs.replace(changed, index=_with_upstream(changed, upstream))
     file = config or (Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None)
     return checked(changed), file
 
 
 def _with_folders(config: Config, folders: list[Path]) -> dict[str, IndexSettings]:
-    """The indexes with one for the directories, behind the members of the default index."""
+    """The indexes with one for the directories, among the members of the default index."""
     if not folders:
         return config.index
     default = config.index[config.default]
@@ -60,12 +63,27 @@ def _with_folders(config: Config, folders: list[Path]) -> dict[str, IndexSetting
         )
     if _FOLDERS in config.index:
         raise Invalid(f"the configuration has an index {_FOLDERS!r} of its own", hint="rename it")
-    members = (*default.of, _FOLDERS)
+    # In front of the mirrors: what lies here must not be answered from elsewhere.
+    place = next((at for at, name in enumerate(default.of) if isinstance(config.index[name], Mirror)), len(default.of))
+    members = (*default.of[:place], _FOLDERS, *default.of[place:])
     return {
         **config.index,
         _FOLDERS: Folder(path=tuple(str(folder.absolute()) for folder in folders)),
         config.default: msgspec.structs.replace(default, of=members),
     }
+
+
+def _with_upstream(config: Config, url: str) -> dict[str, IndexSettings]:
+    """The indexes with this one mirrored, where there is one mirror."""
+    mirrors = [name for name, settings in config.index.items() if isinstance(settings, Mirror)]
+    if len(mirrors) != 1:
+        found = f"{len(mirrors)} mirrors ({', '.join(mirrors)})" if mirrors else "no mirror"
+        raise Invalid(f"--upstream is for a configuration with one mirror, and this one has {found}")
+    words = {"pip", "pypi"}
+    whole = url if url in words or url.rstrip("/").endswith("simple") else f"{url.rstrip('/')}/simple/"
+    mirror = config.index[mirrors[0]]
+    assert isinstance(mirror, Mirror)
+    return {**config.index, mirrors[0]: msgspec.structs.replace(mirror, url=whole)}
 
 
 def serve(config: Config, file: Path | None, *, create: bool = False) -> int:
@@ -85,10 +103,11 @@ def _serve(config: Config, file: Path | None, listeners: list[socket.socket], *,
 
 
 def _check_files(config: Config) -> None:
-    """Name a missing certificate here, not in a worker's trace."""
+    """Name a certificate that is missing or none here, not once in every worker."""
     for name in (config.server.tls_cert, config.server.tls_key):
         if name is not None and not os.access(name, os.R_OK):
             raise Invalid("cannot be read", at=name, hint="see --tls-cert and --tls-key")
+    worker.tls(config)
 
 
 def _listeners(config: Config) -> list[socket.socket]:

@@ -1,13 +1,11 @@
 """`check` and `gc`: looking after stores."""
 
-import sys
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from entrepot.cli.console import ConfigOption, DataOption, JsonOption, YesOption, show_json, with_catalog
+from entrepot.cli.console import ConfigOption, DataOption, JsonOption, YesOption, busy, show_json, with_catalog
 from entrepot.errors import EntrepotError
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ def check(config: ConfigOption = None, data: DataOption = None, as_json: JsonOpt
 
     async def work(assembled: "Assembled") -> bool:
         found = []
-        with _busy("checking"):
+        with busy("checking"):
             for name, store in assembled.catalog.stores.items():
                 async for fault in _faults(store):
                     found.append((name, fault))
@@ -81,7 +79,7 @@ def gc(
         from entrepot.units import in_words
 
         results = {}
-        with _busy("collecting"):
+        with busy("collecting"):
             for name, store in assembled.catalog.stores.items():
                 results[name] = await collect(store, now=datetime.now(UTC), dry_run=dry_run)
         if as_json:
@@ -98,12 +96,3 @@ def gc(
             )
 
     with_catalog(config, data, work)
-
-
-def _busy(what: str) -> AbstractContextManager[object]:
-    """A sign of life on a terminal, for what may take minutes."""
-    if not sys.stderr.isatty():
-        return nullcontext()
-    from rich.console import Console
-
-    return Console(stderr=True).status(what)

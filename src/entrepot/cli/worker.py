@@ -12,6 +12,7 @@ import uvloop
 from entrepot import units
 from entrepot.assembly import is_loopback, now, running
 from entrepot.config import Config
+from entrepot.errors import Invalid
 from entrepot.http1 import Serving
 from entrepot.web import Site, fronted
 from entrepot.web.access_log import to_stdout
@@ -34,17 +35,23 @@ async def _serve(config: Config, listener: socket.socket, started: Callable[[], 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
     async with fronted(lambda: site(config), to_stdout(config.server.log)) as front:
         serving = Serving(front, stall=units.seconds(config.server.stall))
-        await serving.listen([listener], _tls(config))
+        await serving.listen([listener], tls(config))
         started()
         await end.wait()
         await serving.stop()
 
 
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if config.server.tls_cert is None:
+def tls(config: Config) -> ssl.SSLContext | None:
+    """None without TLS. Raises `Invalid` for what is no certificate with its key."""
+    server = config.server
+    if server.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
+    try:
+        context.load_cert_chain(server.tls_cert, server.tls_key, password="")  # else it would ask a terminal for one
+    except ssl.SSLError as error:
+        fault = f"is no certificate in PEM with {server.tls_key} as its open key: {error.reason or error}"
+        raise Invalid(fault, at=server.tls_cert, hint="see --tls-cert and --tls-key") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -69,4 +76,5 @@ async def site(config: Config) -> AsyncIterator[Site]:
             stall=units.seconds(server.stall),
             page_cache=units.size(server.page_cache),
             max_age=int(units.seconds(server.max_age)),
+            instance=assembled.instance,
         )

@@ -66,19 +66,33 @@ class Crew:
         self._came_up = mmap.mmap(-1, len(listeners))  # shared with the workers
         self._context: ForkContext = multiprocessing.get_context("fork")
         self.fruitless = 0
+        self._next_try = 0.0  # by time.monotonic
 
     def fill(self) -> None:
-        """Start a worker wherever one is missing."""
+        """Start a worker wherever one is missing, unless it is too early for another try."""
         for place in self._places:
-            if place.process is None:
-                self._came_up[place.number] = 0
-                place.process = self._context.Process(target=self._work, args=(place, os.getpid()))
-                # A signal that comes before the worker has its handlers must not be lost.
-                signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDINGS)
-                try:
-                    place.process.start()
-                finally:
-                    signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.ENDINGS)
+            if place.process is None and time.monotonic() >= self._next_try:
+                place.process = self._started(place)
+
+    def _started(self, place: Place) -> ForkProcess | None:
+        self._came_up[place.number] = 0
+        process = self._context.Process(target=self._work, args=(place, os.getpid()))
+        # A signal that comes before the worker has its handlers must not be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDINGS)
+        try:
+            process.start()
+        except OSError as error:  # no memory, or too many processes: those that serve go on
+            log.error("a worker could not be started: %s", error.strerror)  # noqa: TRY400 - the line says all
+            self._next_try = time.monotonic() + _LONGEST_PAUSE
+            return None
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.ENDINGS)
+        return process
+
+    def _in_vain(self) -> None:
+        """A worker never served: the next may try a little later, each time."""
+        self.fruitless += 1
+        self._next_try = time.monotonic() + min(_LONGEST_PAUSE, 0.05 * 2**self.fruitless)
 
     def _work(self, place: Place, parent: int) -> None:
         """In the child."""
@@ -100,14 +114,16 @@ class Crew:
             sys.exit(1)
 
     def wait(self, wake: socket.socket) -> list[object]:
-        """Until a worker dies or a signal comes."""
-        return list(multiprocessing.connection.wait([wake, *self._sentinels()]))
+        """Until a worker dies, a signal comes, or another may be started."""
+        missing = any(place.process is None for place in self._places)
+        left = max(0.0, self._next_try - time.monotonic()) if missing else None
+        return list(multiprocessing.connection.wait([wake, *self._sentinels()], left))
 
     def _sentinels(self) -> list[int]:
         return [place.process.sentinel for place in self._places if place.process is not None]
 
     def bury(self) -> None:
-        """Make room where a worker died; wait a little if it never served, longer each time."""
+        """Make room where a worker died."""
         for place in self._places:
             process = place.process
             if process is None or process.is_alive():
@@ -115,9 +131,10 @@ class Crew:
             process.join()
             log.warning("worker %d ended with %d and is replaced", process.pid or 0, process.exitcode or 0)
             place.process = None
-            self.fruitless = 0 if self._came_up[place.number] else self.fruitless + 1
-            if self.fruitless:
-                time.sleep(min(_LONGEST_PAUSE, 0.05 * 2**self.fruitless))
+            if self._came_up[place.number]:
+                self.fruitless = 0
+            else:
+                self._in_vain()
 
     def stop(self, wake: socket.socket) -> None:
         """Nobody is accepted any more; what is running may end within the grace."""

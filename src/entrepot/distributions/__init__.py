@@ -1,12 +1,13 @@
 """Distribution files, opened and judged: what their metadata is, and what is wrong with them.
 
-Everything here is synchronous and reads a local file in bounded memory; run it in a thread. Hostile
-bytes lead to `Invalid`, never to another exception.
+Everything here is synchronous and reads a local file, or few bytes from memory, in bounded memory; run it in a
+thread. Hostile bytes lead to `Invalid`, never to another exception.
 """
 
 from pathlib import Path
 
 from entrepot.distributions import sdists, wheels
+from entrepot.distributions.contents import Contents
 from entrepot.distributions.findings import Findings
 from entrepot.distributions.inspection import Inspection
 from entrepot.distributions.limits import DEFAULT, Limits
@@ -16,31 +17,35 @@ from entrepot.wire import filenames
 __all__ = ["DEFAULT", "Inspection", "Limits", "inspect", "read_metadata"]
 
 
-def inspect(path: Path, filename: str, *, limits: Limits = DEFAULT, thorough: bool = True) -> Inspection:
-    """Everything that is wrong with the file at `path`, which is called `filename`, and its metadata.
+def inspect(file: Path | bytes, filename: str, *, limits: Limits = DEFAULT, thorough: bool = True) -> Inspection:
+    """Everything that is wrong with the file, given by its path or whole, which is called `filename`; its metadata.
 
     `thorough` unpacks every member of a wheel to compare it with RECORD; without it, a wheel costs its
     headers and metadata only. Raises `Invalid`, with all problems found so far, where no metadata can be
     read or a limit is passed; `OSError` if the file cannot be opened.
     """
-    distribution = filenames.parse(filename)
     findings = Findings()
     try:
-        filenames.check(filename, kind=distribution.kind)
-    except Invalid as problem:
-        findings.add_form((problem,))
-    try:
-        if distribution.kind == "bdist_wheel":
-            return wheels.inspect(path, distribution, findings, limits, thorough=thorough)
-        if filename.endswith(".zip"):
-            return sdists.inspect_zip(path, distribution, findings, limits)
-        top = filename.removesuffix(".tar.gz")
-        return sdists.inspect(path, distribution, findings, limits, top=top)
+        with Contents(file) as contents:
+            return _inspect(contents, filename, findings, limits, thorough=thorough)
     except Invalid as problem:
         earlier = [*findings.safety, *findings.form]
         if not earlier:
             raise
         raise collected([*earlier, problem], filename) or problem from problem
+
+
+def _inspect(contents: Contents, filename: str, findings: Findings, limits: Limits, *, thorough: bool) -> Inspection:
+    distribution = filenames.parse(filename)
+    try:
+        filenames.check(filename, kind=distribution.kind)
+    except Invalid as problem:
+        findings.add_form((problem,))
+    if distribution.kind == "bdist_wheel":
+        return wheels.inspect(contents, distribution, findings, limits, thorough=thorough)
+    if filename.endswith(".zip"):
+        return sdists.inspect_zip(contents, distribution, findings, limits)
+    return sdists.inspect(contents, distribution, findings, limits, top=filename.removesuffix(".tar.gz"))
 
 
 def read_metadata(path: Path, filename: str, *, limits: Limits = DEFAULT) -> bytes:
@@ -51,12 +56,13 @@ def read_metadata(path: Path, filename: str, *, limits: Limits = DEFAULT) -> byt
     """
     distribution = filenames.parse(filename)
     findings = Findings()
-    if distribution.kind == "bdist_wheel":
-        data = wheels.read_metadata(path, distribution, findings, limits)
-    elif filename.endswith(".zip"):
-        data = sdists.read_zip_metadata(path, findings, limits)
-    else:
-        data = sdists.read_metadata(path, findings, limits)
+    with Contents(path) as contents:
+        if distribution.kind == "bdist_wheel":
+            data = wheels.read_metadata(contents, distribution, findings, limits)
+        elif filename.endswith(".zip"):
+            data = sdists.read_zip_metadata(contents, findings, limits)
+        else:
+            data = sdists.read_metadata(contents, findings, limits)
     if problem := collected([*findings.safety], filename):
         raise problem
     return data

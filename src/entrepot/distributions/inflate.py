@@ -1,12 +1,10 @@
 """Unpacking in bounded pieces: what comes out of a few bytes never has to fit into memory."""
 
-import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
+from entrepot.distributions.contents import Contents
 from entrepot.distributions.limits import Budget, Limits
 from entrepot.errors import Invalid
 
@@ -46,21 +44,13 @@ class Gunzipped:
     Raises `Invalid` where the stream is cut or broken (zlib compares length and CRC), or the budget spent.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.budget = Budget(limits, os.fstat(self._file).st_size)
+    def __init__(self, contents: Contents, limits: Limits) -> None:
+        self._contents = contents
+        self.budget = Budget(limits, contents.size)
         self.has_trailing_data = False
         self._pieces = self._unpack()
         self._piece = b""
         self._at = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._file)
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end. `size` must be one that fits into memory."""
@@ -99,7 +89,7 @@ class Gunzipped:
 
     def _unpack(self) -> Iterator[bytes]:
         inflater, begun, finished = zlib.decompressobj(_WITH_HEADER), False, 0
-        for packed in iter(lambda: os.read(self._file, _READ), b""):
+        for packed in self._packed():
             waiting = packed
             while waiting:
                 if finished and not begun and not waiting.startswith(_GZIP[: len(waiting)]):
@@ -117,6 +107,12 @@ class Gunzipped:
                 )
         if begun or not finished:
             raise Invalid("the file is cut short", at="content", hint="send it again")
+
+    def _packed(self) -> Iterator[bytes]:
+        at = 0
+        while piece := self._contents.read(at, _READ):
+            yield piece
+            at += len(piece)
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         self.budget.tick()

@@ -2,10 +2,10 @@
 
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from entrepot.distributions import agreement, zips
+from entrepot.distributions.contents import Contents
 from entrepot.distributions.findings import Findings, is_plain, path_fault, shown
 from entrepot.distributions.inflate import Gunzipped
 from entrepot.distributions.inspection import Inspection
@@ -89,14 +89,16 @@ def _folders(name: str) -> Iterator[str]:
         at = name.find("/", at + 1)
 
 
-def inspect(path: Path, distribution: Distribution, findings: Findings, limits: Limits, *, top: str) -> Inspection:
+def inspect(
+    contents: Contents, distribution: Distribution, findings: Findings, limits: Limits, *, top: str
+) -> Inspection:
     """Everything about an sdist whose one folder should be `top`. Without a PKG-INFO its metadata is empty."""
-    refuse_zip(path)
+    refuse_zip(contents)
     tree = _Tree(findings)
-    with Gunzipped(path, limits) as stream:
-        data = _walk(Tar(stream, findings), tree, limits)
-        if stream.has_trailing_data:
-            findings.malformed("there is data behind the gzip stream")
+    stream = Gunzipped(contents, limits)
+    data = _walk(Tar(stream, findings), tree, limits)
+    if stream.has_trailing_data:
+        findings.malformed("there is data behind the gzip stream")
     tree.check_links()
     metadata = _judged(data, distribution, findings, at=f"{top}/{_PKG_INFO}")
     _check_tree(tree, top, findings)
@@ -141,35 +143,33 @@ def _check_tree(tree: _Tree, top: str, findings: Findings) -> None:
         findings.malformed("there is neither pyproject.toml nor setup.py", at=f"{top}/", hint="see PEP 517")
 
 
-def refuse_zip(path: Path) -> None:
+def refuse_zip(contents: Contents) -> None:
     """A .tar.gz that is a ZIP archive: by mistake at its beginning, or on purpose at its end."""
-    with path.open("rb") as file:
-        head = file.read(4)
+    head = contents.read(0, 4)
     if head == b"PK\x03\x04":
         raise Invalid("the file is a ZIP archive, not a .tar.gz", at="content", hint="build the sdist as .tar.gz")
     if head[:2] != b"\x1f\x8b":
         raise Invalid("the file is no gzip file", at="content", hint="build the sdist as .tar.gz")
-    if zips.is_zip(path):
+    if zips.is_zip(contents):
         raise Invalid("the file is a ZIP archive as well as a .tar.gz", at="content")
 
 
-def read_metadata(path: Path, findings: Findings, limits: Limits) -> bytes:
+def read_metadata(contents: Contents, findings: Findings, limits: Limits) -> bytes:
     """The bytes of PKG-INFO. Reads no further than that; safety problems up to there are noted."""
-    refuse_zip(path)
+    refuse_zip(contents)
     tree = _Tree(findings)
-    with Gunzipped(path, limits) as stream:
-        tar = Tar(stream, findings)
-        for member in tar.members():
-            tree.add(member)
-            if is_pkg_info(member):
-                tree.check_links()
-                return tar.contents(member, limits.metadata)
+    tar = Tar(Gunzipped(contents, limits), findings)
+    for member in tar.members():
+        tree.add(member)
+        if is_pkg_info(member):
+            tree.check_links()
+            return tar.contents(member, limits.metadata)
     raise Invalid("the file is missing", at=_PKG_INFO)
 
 
-def inspect_zip(path: Path, distribution: Distribution, findings: Findings, limits: Limits) -> Inspection:
+def inspect_zip(contents: Contents, distribution: Distribution, findings: Findings, limits: Limits) -> Inspection:
     """A .zip sdist, as they were made before PEP 625: its names, and the metadata in it."""
-    data = _zip_metadata(path, findings, limits)
+    data = _zip_metadata(contents, findings, limits)
     metadata = _judged(data, distribution, findings, at=_PKG_INFO)
     return Inspection(
         distribution=distribution,
@@ -180,17 +180,17 @@ def inspect_zip(path: Path, distribution: Distribution, findings: Findings, limi
     )
 
 
-def read_zip_metadata(path: Path, findings: Findings, limits: Limits) -> bytes:
+def read_zip_metadata(contents: Contents, findings: Findings, limits: Limits) -> bytes:
     """The bytes of PKG-INFO of a .zip sdist."""
-    data = _zip_metadata(path, findings, limits)
+    data = _zip_metadata(contents, findings, limits)
     if data is None:
         raise Invalid("the file is missing", at=_PKG_INFO)
     return data
 
 
-def _zip_metadata(path: Path, findings: Findings, limits: Limits) -> bytes | None:
-    with zips.Zip(path, limits, findings) as archive:
-        for name in archive.by_name:
-            if name.count("/") == 1 and name.endswith(f"/{_PKG_INFO}"):
-                return archive.unpack(name, limits.metadata)
+def _zip_metadata(contents: Contents, findings: Findings, limits: Limits) -> bytes | None:
+    archive = zips.Zip(contents, limits, findings)
+    for name in archive.by_name:
+        if name.count("/") == 1 and name.endswith(f"/{_PKG_INFO}"):
+            return archive.unpack(name, limits.metadata)
     return None

@@ -1,10 +1,10 @@
 """Wheels: a ZIP archive with one .dist-info folder that tells the truth about it (PEP 427)."""
 
 from email.parser import HeaderParser
-from pathlib import Path
 from typing import Final
 
 from entrepot.distributions import agreement, entry_points, records, tars, zip_layout
+from entrepot.distributions.contents import Contents
 from entrepot.distributions.findings import Findings, shown
 from entrepot.distributions.inspection import Inspection
 from entrepot.distributions.limits import Limits
@@ -20,22 +20,22 @@ _OTHER_MAGIC: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 
 
 def inspect(
-    path: Path, distribution: Distribution, findings: Findings, limits: Limits, *, thorough: bool
+    contents: Contents, distribution: Distribution, findings: Findings, limits: Limits, *, thorough: bool
 ) -> Inspection:
     """Everything about a wheel. Raises `Invalid` where there is no metadata to speak of."""
-    refuse_polyglot(path)
-    with Zip(path, limits, findings) as archive:
-        zip_layout.check(archive)
-        folder = _dist_info(archive, distribution, findings)
-        _check_folder(folder, distribution, findings)
-        data = _metadata(archive, folder)
-        metadata = agreement.judged(data, distribution, findings, at="METADATA")
-        names = frozenset(archive.by_name)
-        for licence in agreement.missing_licences(metadata, f"{folder}/licenses", names):
-            findings.malformed("the file is missing", at=shown(f"{folder}/licenses/{licence}"))
-        _check_wheel_file(archive, folder, findings)
-        _check_entry_points(archive, folder, findings)
-        records.check(archive, folder, findings, thorough=thorough)
+    refuse_polyglot(contents)
+    archive = Zip(contents, limits, findings)
+    zip_layout.check(archive)
+    folder = _dist_info(archive, distribution, findings)
+    _check_folder(folder, distribution, findings)
+    data = _metadata(archive, folder)
+    metadata = agreement.judged(data, distribution, findings, at="METADATA")
+    names = frozenset(archive.by_name)
+    for licence in agreement.missing_licences(metadata, f"{folder}/licenses", names):
+        findings.malformed("the file is missing", at=shown(f"{folder}/licenses/{licence}"))
+    _check_wheel_file(archive, folder, findings)
+    _check_entry_points(archive, folder, findings)
+    records.check(archive, folder, findings, thorough=thorough)
     return Inspection(
         distribution=distribution,
         metadata=metadata,
@@ -45,17 +45,16 @@ def inspect(
     )
 
 
-def read_metadata(path: Path, distribution: Distribution, findings: Findings, limits: Limits) -> bytes:
+def read_metadata(contents: Contents, distribution: Distribution, findings: Findings, limits: Limits) -> bytes:
     """The bytes of METADATA. Raises `Invalid`; safety problems are noted."""
-    refuse_polyglot(path)
-    with Zip(path, limits, findings) as archive:
-        return _metadata(archive, _dist_info(archive, distribution, findings))
+    refuse_polyglot(contents)
+    archive = Zip(contents, limits, findings)
+    return _metadata(archive, _dist_info(archive, distribution, findings))
 
 
-def refuse_polyglot(path: Path) -> None:
+def refuse_polyglot(contents: Contents) -> None:
     """Two readers that take one file for different archives install different things."""
-    with path.open("rb") as file:
-        head = file.read(tars.BLOCK)
+    head = contents.read(0, tars.BLOCK)
     if head.startswith(_OTHER_MAGIC) or tars.is_header(head):
         raise Invalid("the file is another archive as well as, or instead of, a ZIP archive", at="content")
 

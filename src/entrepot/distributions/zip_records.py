@@ -11,6 +11,8 @@ HARMLESS_FLAGS: Final = 0b110 | UTF8
 LOCAL: Final = struct.Struct("<4s5H3L2H")  # 4.3.7
 CENTRAL: Final = struct.Struct("<4s6H3L5H2L")  # 4.3.12
 
+# The latest version of the format is 6.3 (4.4.3.2); zipfile refuses archives that name a later one.
+_NEWEST: Final = 63
 _ZIP64, _UNICODE_PATH = 0x0001, 0x7075
 _UNKNOWN: Final = 0xFFFFFFFF
 
@@ -59,7 +61,7 @@ def read_entry(data: bytes, at: int) -> Entry | None:
     if len(data) - at < CENTRAL.size or data[at : at + 4] != b"PK\x01\x02":
         return None
     fields = CENTRAL.unpack_from(data, at)
-    flags, method = fields[3:5]
+    needed, flags, method = fields[2:5]
     crc, packed, size, name_size, extra_size, comment_size, disk = fields[7:14]
     attributes, offset = fields[15:17]
     names = at + CENTRAL.size
@@ -68,6 +70,8 @@ def read_entry(data: bytes, at: int) -> Entry | None:
         return None
     raw = data[names : names + name_size]
     faults: list[str] = []
+    if needed & 0xFF > _NEWEST:
+        faults.append("a member needs a newer reader than there is")
     size, packed, offset = _extended(
         data[names + name_size : names + name_size + extra_size], (size, packed, offset), raw, faults
     )

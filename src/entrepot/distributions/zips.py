@@ -5,14 +5,12 @@ while downloading). What the two could disagree about is a *form* problem; what 
 Only headers are held in memory, never members.
 """
 
-import os
 import stat
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from entrepot.distributions.contents import Contents
 from entrepot.distributions.findings import Findings, is_plain, path_fault, shown
 from entrepot.distributions.inflate import PIECE, drain
 from entrepot.distributions.limits import Budget, Limits, bomb
@@ -31,52 +29,30 @@ from entrepot.distributions.zip_records import (
 )
 from entrepot.errors import Invalid
 
-# Most wheels: read at once, since thirty reads of headers cost more than the bytes.
-_SMALL: Final = 1 << 20
 _CUT: Final = f"{REFUSED}it is cut short or its offsets are wrong"
 _TOO_LONG: Final = f"{REFUSED}the member's data end too early or too late"
 
 
 class Zip:
-    """An open archive: its members, in the order of the central directory, and what is wrong with it.
+    """An archive: its members, in the order of the central directory, and what is wrong with it.
 
     Raises `Invalid` if it cannot be read at all; everything else is noted in `findings`.
     """
 
-    def __init__(self, path: Path, limits: Limits, findings: Findings) -> None:
+    def __init__(self, contents: Contents, limits: Limits, findings: Findings) -> None:
         self.limits = limits
         self.findings = findings
-        # No mmap: a file that is cut while it is read would kill the process.
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self.size = os.fstat(self._file).st_size
-            self._whole = os.pread(self._file, _SMALL, 0) if self.size <= _SMALL else None
-            self.budget = Budget(limits, self.size)
-            self.end = find_end(self.read, self.size, self.malformed)
-            self.members = list(self._read_directory(self.end))
-            self._check_members()
-        except BaseException:
-            os.close(self._file)
-            raise
+        self._contents = contents
+        self.budget = Budget(limits, contents.size)
+        self.end = find_end(self.read, contents.size, self.malformed)
+        self.members = list(self._read_directory(self.end))
+        self._check_members()
         # As in zipfile, the last of two members of one name is the one that is read.
         self.by_name = {member.name: member for member in self.members}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._file)
-
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes of the file. Raises `Invalid` where it has fewer."""
-        if self._whole is None:
-            return _read(self._file, self.size, offset, size)
-        part = self._whole[offset : offset + size] if offset >= 0 else b""
-        if len(part) != size:
-            raise Invalid(_CUT, at="content")
-        return part
+        return _read(self._contents, offset, size)
 
     def malformed(self, message: str, name: str = "") -> None:
         self.findings.malformed(REFUSED + message, at=shown(name) or "content")
@@ -194,23 +170,21 @@ class Zip:
             yield piece
 
 
-def _read(file: int, total: int, offset: int, size: int) -> bytes:
-    if not 0 <= offset <= offset + size <= total:
-        raise Invalid(_CUT, at="content")
-    data = os.pread(file, size, offset)
+def _read(contents: Contents, offset: int, size: int) -> bytes:
+    data = contents.read(offset, size)
     if len(data) != size:
         raise Invalid(_CUT, at="content")
     return data
 
 
-def is_zip(path: Path) -> bool:
+def is_zip(contents: Contents) -> bool:
     """Whether any reader might take the file for a ZIP archive, also one with data in front of it."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(offset: int, size: int) -> bytes:
+        return _read(contents, offset, size)
+
     try:
-        total = os.fstat(file).st_size
-        end = find_end(lambda offset, size: _read(file, total, offset, size), total, lambda _: None)
-        return end.size > 0 and _read(file, total, end.start - end.size, 4) == b"PK\x01\x02"
+        end = find_end(read, contents.size, lambda _: None)
+        return end.size > 0 and read(end.start - end.size, 4) == b"PK\x01\x02"
     except Invalid:
         return False
-    finally:
-        os.close(file)

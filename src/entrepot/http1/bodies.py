@@ -45,8 +45,9 @@ class Body:
         self._wake()
 
     async def take(self) -> bytes | None:
-        """Everything that has come; waits if that is nothing. Empty: it has ended. None: it was cut."""
+        """The next piece; waits for it. Empty: it has ended. None: it was cut. For one taker at a time."""
         while not self._pieces and not self.ended and not self.cut:
+            assert self._waiting is None, "two take the same body"
             self._waiting = asyncio.get_running_loop().create_future()
             try:
                 await self._waiting
@@ -56,11 +57,29 @@ class Body:
             return b"" if self.ended else None
         taken = self._pieces.popleft()
         self._size -= len(taken)
+        self._go_on()
+        return taken
+
+    def forget(self) -> None:
+        """Nobody takes any more."""
+        self._pieces.clear()
+        self._size = 0
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._paused and self._size < self._LITTLE:
             self._paused = False
             self._resume()
-        return taken
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+
+def _ended() -> Body:
+    body = Body(lambda: None, lambda: None)
+    body.end()
+    return body
+
+
+NOTHING = _ended()  # of all requests that bring no body

@@ -11,17 +11,21 @@ from collections import deque
 from collections.abc import Coroutine, Iterator
 from typing import Protocol, cast
 
-from entrepot.http1 import answers, exchange, files
+from msgspec.structs import replace
+
+from entrepot.http1 import answers, exchange, files, sockets
 from entrepot.http1.answers import Answer, plain
 from entrepot.http1.bodies import Body
 from entrepot.http1.exchange import Exchange
 from entrepot.http1.files import ClientGone
+from entrepot.http1.known import Known
 from entrepot.http1.requests import Reader, Refused, Request
 
 log = logging.getLogger("entrepot.http")
 
-_READS = frozenset({"GET", "HEAD"})
 _HIGH = 256 << 10  # bytes that may wait for a slow client before whoever sends them waits too
+_PIPELINED = 256  # requests that may wait behind one; what is read in one go could hold 10,000
+_FAULT = plain(500, "this is a fault of the server; its log says more")
 
 
 class Handler(Protocol):
@@ -37,31 +41,12 @@ class Handler(Protocol):
         """An answer of `at_once` is on its way. `began` by `time.perf_counter`."""
 
 
-class Known:
-    """Requests by their bytes: a client asks for the same page in the same words, and needs no parser for it.
-
-    Only whole ones without a body are kept; the oldest goes first.
-    """
-
-    _MOST, _LONGEST = 4096, 2048  # requests, and bytes of one
-
-    def __init__(self) -> None:
-        self._held: dict[bytes, Request] = {}
-        self.get = self._held.get
-
-    def keep(self, data: bytes, request: Request) -> None:
-        if len(data) > self._LONGEST or request.method not in _READS or request.brings_body or not request.keep_alive:
-            return
-        if len(self._held) >= self._MOST:
-            del self._held[next(iter(self._held))]
-        self._held[data] = request
-
-
 class Clients:
-    """The open connections of a process. `nobody` is set while there is none."""
+    """The open connections of a process. `nobody` is set while there is none. `leaving`: the server stops."""
 
     def __init__(self) -> None:
         self._held: set[Connection] = set()
+        self.leaving = False
         self.nobody = asyncio.Event()
         self.nobody.set()
 
@@ -98,12 +83,12 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._pauses = 0  # reasons not to read
         self._full: asyncio.Future[None] | None = None  # until the client has taken what waits for it
-        self._gone: asyncio.Future[None] | None = None
+        self._gone: asyncio.Event | None = None  # made by whoever waits for the connection's end
         self._lost = self._heard_all = self._deaf = False
         self.scheme = "http"
         self.closing = False  # after the answer that is under way
-        self._quiet = 0  # sweeps since a request began
-        self._stuck = (0, 0)  # sweeps in which the client took nothing, and how many bytes wait for it
+        self._quiet = 0  # sweeps since a request began, or since the client took some of an answer
+        self._waited = 0  # bytes that it had not taken at the last sweep
 
     # What the event loop calls.
 
@@ -114,6 +99,8 @@ class Connection(asyncio.Protocol):
         self._peer = peer[0] if isinstance(peer, tuple) else "unix"
         self.scheme = "https" if transport.get_extra_info("ssl_object") is not None else "http"
         self._clients.add(self)
+        if self._clients.leaving:  # it was let in before, and its handshake took until now
+            self.shut()
 
     def data_received(self, data: bytes) -> None:
         if self._task is not None or not self._reader.at_rest or self._deaf:
@@ -135,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._reader.cut()
         if self._task is None:
             self._transport.close()
-        return True
+        return self.scheme == "http"  # TLS cannot be half closed, and complains of being asked to
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - for us it is gone, whatever it was
         self._lost = True
@@ -143,8 +130,8 @@ class Connection(asyncio.Protocol):
         self._reader.cut()
         self._queue.clear()
         self.resume_writing()
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
+        if self._gone is not None:
+            self._gone.set()
 
     def pause_writing(self) -> None:
         self._full = asyncio.get_running_loop().create_future()
@@ -160,7 +147,7 @@ class Connection(asyncio.Protocol):
     # Requests.
 
     def _read(self, data: bytes) -> None:
-        if self._deaf or self._refused is not None or self._reader.over:
+        if self._deaf or self._refused is not None:
             return
         try:
             self._reader.feed(data)
@@ -173,7 +160,11 @@ class Connection(asyncio.Protocol):
     def _begun(self, request: Request) -> None:
         """A request's head is complete."""
         self._seen.append(request)
+        if self._deaf:
+            return
         if self._task is not None:
+            if len(self._queue) >= _PIPELINED:
+                raise Refused(429, f"more than {_PIPELINED} requests wait behind the one that is being answered")
             self._queue.append(request)
             if len(self._queue) == 1:
                 self._pause()
@@ -185,7 +176,11 @@ class Connection(asyncio.Protocol):
         began = time.perf_counter()
         answer = None
         if self._full is None and not request.brings_body:
-            answer = self._handler.at_once(request)
+            try:
+                answer = self._handler.at_once(request)
+            except Exception:
+                log.exception("%s %r failed", request.method, request.path)
+                answer = _FAULT
         if answer is None:
             self._start(self._handle(request))
         elif answer.file is None or request.method == "HEAD":
@@ -240,22 +235,24 @@ class Connection(asyncio.Protocol):
             pass
         except OSError:
             log.exception("%s %r was cut off", request.method, request.path)
-        self._handler.note(request, answer, self._peer, began)
+        self._handler.note(request, replace(answer, size=made.size), self._peer, began)
         self._answered(request, made)
 
     def _answered(self, request: Request, made: Exchange) -> None:
         """A task has done what it could: another request, or the end."""
         self._task = None
         self._quiet = 0
-        if self._lost:
+        request.body.forget()
+        if self._lost or self._transport.is_closing():
             return
-        if not made.begun and not request.body.cut:
-            fault = plain(500, "this is a fault of the server; its log says more")
-            self._put(request, fault, fault.body)
-            self._part()
+        if not made.begun and request.body.cut:
+            self._go_on()  # to why its body was refused, if it was
+        elif not made.begun:
+            self.closing = True
+            self._put(request, _FAULT, _FAULT.body)
         elif not made.complete:
             self._transport.abort()  # else what was sent would look complete
-        elif not made.keep_alive or not request.body.ended or self._heard_all or self.closing:
+        elif not made.keep_alive or not request.body.ended or self.closing:
             self._part()
         else:
             self._go_on()
@@ -273,7 +270,7 @@ class Connection(asyncio.Protocol):
             refusal = plain(self._refused.status, self._refused.reason)
             self._transport.writelines((refusal.head.wire, answers.ending("close"), refusal.body))
             self._part()
-        elif self._reader.over or self._heard_all:
+        elif self._heard_all:
             self._part()
 
     def _part(self) -> None:
@@ -286,7 +283,7 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         if self._lost or self._transport.is_closing():
             return
-        if self._heard_all or self._reader.at_rest or not self._transport.can_write_eof():
+        if self._heard_all or self._reader.at_rest or self.scheme == "https":
             self._transport.close()
         else:
             self._transport.write_eof()
@@ -317,28 +314,28 @@ class Connection(asyncio.Protocol):
     async def drained(self) -> None:
         """Wait until the client has taken enough of what was written. Raises `ClientGone`."""
         full = self._full
-        if full is not None:
-            try:
-                async with asyncio.timeout(self._stall):
-                    await asyncio.shield(full)
-            except TimeoutError:
+        while full is not None and not full.done():
+            before = self._waiting()
+            await asyncio.wait((full,), timeout=self._stall)
+            if not full.done() and self._waiting() == before:
                 self._transport.abort()
-                raise ClientGone(f"it took nothing for {self._stall:.0f} seconds") from None
+                raise ClientGone(f"it took nothing for {self._stall:.0f} seconds")
         if self._lost:
             raise ClientGone("it closed the connection")
 
     async def send_file(self, fd: int, start: int, stop: int) -> None:
         """Send bytes of a file behind what was written. Raises `ClientGone`, and `OSError` for a broken file."""
         try:
-            client = files.duplicate(self._transport)
+            client = sockets.duplicate(self._transport)
             if client is None:
                 await self._copy_file(fd, start, stop)
                 return
             with client:
                 self._transport.set_write_buffer_limits(0)
                 await self.drained()
-                await files.send(client, fd, start, stop, stall=self._stall)
-            self._transport.set_write_buffer_limits(_HIGH)
+                await files.send(client, fd, start, stop, stall=self._stall, gone=self._transport.is_closing)
+            if not self._transport.is_closing():
+                self._transport.set_write_buffer_limits(_HIGH)
         except OSError:
             self._transport.abort()
             raise
@@ -346,16 +343,20 @@ class Connection(asyncio.Protocol):
     async def _copy_file(self, fd: int, start: int, stop: int) -> None:
         while start < stop:
             piece = await files.read(fd, start, stop)
-            self._transport.write(piece)
+            self.write(piece)
             start += len(piece)
             await self.drained()
+
+    def _waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._transport.get_write_buffer_size() + sockets.unsent(self._transport.get_extra_info("socket"))
 
     async def lost(self) -> None:
         """Wait until the client is gone."""
         if self._lost:
             return
-        self._gone = asyncio.get_running_loop().create_future()
-        await self._gone
+        self._gone = self._gone or asyncio.Event()
+        await self._gone.wait()
 
     # For the server.
 
@@ -365,17 +366,22 @@ class Connection(asyncio.Protocol):
         if self._task is None:
             self._transport.close()
 
-    def kill(self) -> None:
-        self._transport.abort()
-
     def sweep(self, every: float, *, idle: float, head: float) -> None:
-        """Called every so many seconds: end a client that idles, does not finish its head, or takes nothing."""
-        self._quiet += 1
-        waiting = self._transport.get_write_buffer_size()
-        self._stuck = (self._stuck[0] + 1, waiting) if waiting and waiting == self._stuck[1] else (0, waiting)
-        if self._stuck[0] * every > self._stall:
-            self._transport.abort()
-        elif self._task is None:
+        """Called every so many seconds: end a client that idles, does not finish its head, or takes nothing.
+
+        Also one that has everything and owes us its goodbye: TLS has one, and a pooled connection never says it.
+        """
+        waiting = self._waiting()
+        taken, self._waited = waiting != self._waited, waiting
+        self._quiet = 0 if waiting and taken else self._quiet + 1
+        if waiting:
+            allowed = self._stall
+        elif self._task is not None:
+            return  # the handler's time is its own affair
+        elif self.closing or self._transport.is_closing():
+            allowed = 0
+        else:
             allowed = idle if self._reader.at_rest and not self._deaf else head
-            if self._quiet * every > allowed:
-                self._transport.abort() if self._deaf else self._transport.close()
+        if self._quiet * every > allowed:
+            gently = not (waiting or self._deaf or self.closing or self._transport.is_closing())
+            self._transport.close() if gently else self._transport.abort()

@@ -91,8 +91,10 @@ class Exchange:
         try:
             start, stop = span or (0, os.fstat(fd).st_size)
             self._begin(stop - start)
-            await self._wire.send_file(fd, start, stop)
-            self._count(stop - start)
+            if answers.has_body(self._request.method, self.status):
+                self._check(stop - start)
+                await self._wire.send_file(fd, start, stop)
+                self._count(stop - start)
         finally:
             os.close(fd)
         self._end()
@@ -102,11 +104,13 @@ class Exchange:
     async def answer(self, answer: Answer, fd: int | None = None) -> None:
         """Send an answer; of `fd`, which it closes, if it is of a file."""
         self.status = answer.status
-        self._put_head(answer.head.wire)
         try:
-            if fd is not None:
+            self._put_head(answer.head.wire)
+            if not answers.has_body(self._request.method, answer.status):
+                pass
+            elif fd is not None:
                 await self._wire.send_file(fd, 0, answer.size)
-            elif answer.body and answers.has_body(self._request.method, answer.status):
+            elif answer.body:
                 self._wire.write(answer.body)
         finally:
             if fd is not None:
@@ -155,15 +159,19 @@ class Exchange:
     # The body.
 
     def _send_piece(self, piece: bytes) -> None:
+        self._check(len(piece))
         self._count(len(piece))
         self._wire.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+
+    def _check(self, size: int) -> None:
+        """A byte too many would be the beginning of the next answer."""
+        if self._left is not None and size > self._left:
+            raise RuntimeError("the answer has more bytes than it announced")
 
     def _count(self, size: int) -> None:
         self.size += size
         if self._left is not None:
             self._left -= size
-            if self._left < 0:
-                raise RuntimeError("the answer has more bytes than it announced")
 
     def _end(self) -> None:
         if self._chunked:

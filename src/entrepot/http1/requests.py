@@ -5,10 +5,10 @@ from urllib.parse import unquote
 
 import httptools
 
-from entrepot.http1.bodies import Body
+from entrepot.http1.bodies import NOTHING, Body
 
 _HEAD = 64 << 10  # bytes of a target and its headers together; nginx takes 32 KiB
-_UNTOLD = 1 << 20  # bytes that may come before a head's end; what is read in one go may begin with another body
+_UNTOLD = 1 << 20  # bytes in which llhttp finds nothing to tell of: a header without an end, in a trailer too
 _LINES = 128  # headers; pip and uv send some ten
 _ABSOLUTE = (b"http://", b"https://")
 
@@ -31,9 +31,8 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, method: str, target: bytes, lines: list[tuple[bytes, bytes]], version: str, body: Body, *,
-        keep_alive: bool,
-    ) -> None:  # fmt: skip
+        self, method: str, target: bytes, lines: list[tuple[bytes, bytes]], version: str, *, keep_alive: bool
+    ) -> None:
         self.method = method
         self.raw_path, _, self.query = _origin(target).partition(b"?")
         self.path = unquote(self.raw_path.decode("utf-8", "replace"))
@@ -41,10 +40,10 @@ class Request:
         self.fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(lines)}
         self.version = version
         self.keep_alive = keep_alive
-        self.body = body
+        self.body = NOTHING
         self.brings_body = "transfer-encoding" in self.fields or self.fields.get("content-length", "0") != "0"
         # It sends its body when it is told to, or after a while (RFC 9110 §10.1.1).
-        self.waits = "100-continue" in self.fields.get("expect", "").lower()
+        self.waits = version == "1.1" and "100-continue" in self.fields.get("expect", "").lower()
 
     def header(self, name: str) -> str | None:
         """The first of a header, by its lower-case name."""
@@ -80,11 +79,10 @@ class Reader:
         self._target = b""
         self._lines: list[tuple[bytes, bytes]] = []
         self._size = 0
-        self._fed = 0
+        self._untold = 0
         self._request: Request | None = None
         self._refused: Refused | None = None
         self.in_head = False
-        self.over = False  # nothing that follows is HTTP/1.1
 
     @property
     def at_rest(self) -> bool:
@@ -94,18 +92,30 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """Raises `Refused` for what is no request. Those before it were handed over."""
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.over = True  # the request itself was handed over; we do not switch to another protocol
+            self._parse(data)
         except httptools.HttpParserInvalidMethodError:
             raise Refused(501, "nobody here knows this method") from None
+        except httptools.HttpParserCallbackError:
+            if self._refused is None:
+                raise  # a fault of ours
+            raise self._refused from None
         except httptools.HttpParserError as error:
-            raise self._refused or Refused(400, f"this is no HTTP/1.1: {error}") from None
-        if self.in_head:
-            # llhttp tells of a header when it has all of it, and would take one without an end.
-            self._fed += len(data)
-            if self._fed > _UNTOLD:
-                raise _too_large()
+            raise Refused(400, f"this is no HTTP/1.1: {error}") from None
+        # llhttp tells of a header when it has all of it, and would take one without an end.
+        self._untold += len(data)
+        if self._untold > _UNTOLD:
+            raise _too_large()
+
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                # A request that offers another protocol. We stay with this one (RFC 9110 §7.8), and so does llhttp.
+                rest = rest[upgrade.args[0] :]
+            else:
+                return
 
     def cut(self) -> None:
         """The connection is lost."""
@@ -116,7 +126,7 @@ class Reader:
 
     def on_message_begin(self) -> None:
         self.in_head = True
-        self._target, self._lines, self._size, self._fed = b"", [], 0, 0
+        self._target, self._lines, self._size, self._untold = b"", [], 0, 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -136,38 +146,52 @@ class Reader:
 
     def on_body(self, piece: bytes) -> None:
         assert self._request is not None
+        self._untold = 0
         self._request.body.add(piece)
 
     def on_message_complete(self) -> None:
         assert self._request is not None
-        request, self._request = self._request, None
+        request, self._request, self._untold = self._request, None, 0
         request.body.end()
 
     def _complete(self) -> None:
         version = self._parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             raise Refused(505, "this server speaks HTTP/1.1")
-        hosts = sum(name == b"host" for name, _ in self._lines)
-        if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112 §3.2
-            raise Refused(400, "a request has one Host header")
-        _check_coding(self._lines)
-        self._request = Request(
-            self._parser.get_method().decode(), self._target, self._lines, version, self._new_body(),
+        _check_host(self._lines, version)
+        _check_coding(self._lines, version)
+        request = Request(
+            self._parser.get_method().decode(), self._target, self._lines, version,
             keep_alive=self._parser.should_keep_alive(),
         )  # fmt: skip
+        if request.brings_body:
+            if self._parser.should_upgrade():  # llhttp takes what follows for the other protocol
+                raise Refused(501, "nobody here speaks another protocol, and a body with that offer is not read")
+            request.body = self._new_body()
+        self._request = request
         self.in_head = False
-        self._begun(self._request)
+        self._begun(request)
 
     def _limit(self, size: int) -> None:
         self._size += size
+        self._untold = 0
         if self._size > _HEAD or len(self._lines) > _LINES:
             self._refused = _too_large()
             raise self._refused
 
 
-def _check_coding(lines: list[tuple[bytes, bytes]]) -> None:
+def _check_host(lines: list[tuple[bytes, bytes]], version: str) -> None:
+    """RFC 9112 §3.2."""
+    hosts = sum(name == b"host" for name, _ in lines)
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise Refused(400, "a request has one Host header")
+
+
+def _check_coding(lines: list[tuple[bytes, bytes]], version: str) -> None:
     """Chunks are all that we know, and what does not end with them has no end (RFC 9112 §6.1)."""
     codings = b",".join(value for name, value in lines if name == b"transfer-encoding").strip().lower()
+    if codings and version == "1.0":
+        raise Refused(400, "HTTP/1.0 has no chunks: somebody on the way may count the body otherwise")
     if codings not in {b"", b"chunked"}:
         raise Refused(501 if codings.endswith(b"chunked") else 400, "a body comes as it is or in chunks")
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from entrepot import distributions
-from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
+from entrepot.errors import Conflict, EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import Content, OnDisk, Revision, Span, Stream, absent
 from entrepot.model import File, Project, ProjectName, Withheld
 from entrepot.sources.names import Names
@@ -122,6 +122,15 @@ class Folder:
         if stamp is not None:
             return Revision(f"f{stamp}")
         return Revision("remembered") if await self._names.knows(name) else absent()
+
+    async def forget(self, name: ProjectName) -> None:
+        if not self._looked:
+            await self._look()
+        if self._tree.files(name):
+            raise Conflict(f"folder index {self.name} has files of {name}", hint="take them out of the folder first")
+        if not await self._names.knows(name):
+            raise NotFound(f"folder index {self.name} does not remember {name}")
+        await self._names.release(name)
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:
         path = self._path(project, file)

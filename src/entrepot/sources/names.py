@@ -1,4 +1,4 @@
-"""The names that an index ever served: `<index>/names.json`, changed by compare-and-swap.
+"""The names that an index ever served and did not release: `<index>/names.json`, changed by compare-and-swap.
 
 A name is entered before its record is written, so that no project is ever missing from the list; one
 whose upload was cut in between is listed without a page, which clients take as "no files".
@@ -57,6 +57,10 @@ class Names:
                 await self._documents.change(self._key, lambda held: _with(held or _Names(), wanted))
                 self._wanted -= wanted
 
+    async def release(self, name: ProjectName) -> None:
+        """Take the name out; nothing happens if it is not there. Durable when it returns."""
+        await self._documents.change(self._key, lambda held: _without(held or _Names(), name))
+
     @staticmethod
     def _has(names: tuple[ProjectName, ...], name: ProjectName) -> bool:
         place = bisect.bisect_left(names, name)
@@ -66,6 +70,10 @@ class Names:
 def _with(held: _Names, wanted: frozenset[ProjectName]) -> _Names:
     missing = wanted.difference(held.names)
     return _Names(names=tuple(sorted((*held.names, *missing)))) if missing else held
+
+
+def _without(held: _Names, name: ProjectName) -> _Names:
+    return _Names(names=tuple(known for known in held.names if known != name)) if name in held.names else held
 
 
 def _encode(held: _Names) -> bytes:

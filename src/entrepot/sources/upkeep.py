@@ -42,7 +42,7 @@ class _Survey(Struct):
     records: dict[str, tuple[str, Record]]  # key → (index, record)
     unreadable: list[Fault]
     blobs: dict[str, Entry]
-    indexes: set[str]
+    indexes: set[str]  # those that keep a list of their names
 
     def named(self, *, removed_after: datetime | None) -> set[str]:
         """The keys of all bytes that records name; those of files removed before then are left out."""
@@ -61,9 +61,12 @@ def _keys(index: str, file: File) -> tuple[str, ...]:
 
 async def _survey(store: Store) -> _Survey:
     found = _Survey(records={}, unreadable=[], blobs={}, indexes=set())
+    mirrors = set()  # their names are upstream's
     async for entry in store.list(""):
         index, _, rest = entry.key.partition("/")
-        if rest.startswith("projects/") and rest.endswith(".json"):
+        if rest.startswith("upstream/"):
+            mirrors.add(index)
+        elif rest.startswith("projects/") and rest.endswith(".json"):
             found.indexes.add(index)
             try:
                 record = records.decode(await read_bytes(store, entry.key), entry.key)
@@ -81,6 +84,7 @@ async def _survey(store: Store) -> _Survey:
             found.blobs[entry.key] = entry
         elif rest == "names.json":
             found.indexes.add(index)
+    found.indexes -= mirrors
     return found
 
 

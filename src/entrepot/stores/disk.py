@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from msgspec.structs import replace
+
 from entrepot.errors import EntrepotError, Invalid, NotFound
 from entrepot.index import ABSENT, Body, Content, Entry, Etag, Expect, OnDisk, Span, Staged, Stream, Traits
 from entrepot.stores import failures, identity, keys, placing, staging
@@ -49,7 +51,8 @@ class Disk:
         """Raises `Unavailable` if there is no store and `create` is false, or if its schema is too new."""
         store = cls(root)
         with failures.translated(failures.while_writing, "", store._root):
-            (identity.create if create else identity.read)(store._root)
+            found = (identity.create if create else identity.read)(store._root)
+            store.traits = replace(store.traits, id=found.id)
             # A reader who may not write there asks the file system each time.
             with suppress(PermissionError):
                 store._changes = Changes(store._root)

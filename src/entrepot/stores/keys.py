@@ -3,7 +3,9 @@
 A key is relative, its segments are divided by "/", and nothing in it can lead out of a store.
 """
 
+import hashlib
 import re
+from functools import lru_cache
 
 from entrepot.errors import Invalid
 
@@ -40,6 +42,12 @@ def check_prefix(prefix: str) -> bool:
     if slash:
         check(folder)
     return True
+
+
+@lru_cache(maxsize=1024)  # a write and the stats around it ask several times
+def place(key: str) -> int:
+    """Which of 4,096 places stands for the key. The 16 that share all bits but the lowest four share a lock."""
+    return int(hashlib.sha256(key.encode()).hexdigest()[:3], 16)
 
 
 def _fits(key: str) -> bool:

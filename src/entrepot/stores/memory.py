@@ -99,7 +99,7 @@ async def _content(body: Body, key: str) -> bytes:
     if not isinstance(body, Staged):
         return b"".join([piece async for piece in body])
     try:
-        content = await finished(body.path.read_bytes)
+        content = body.held if body.held is not None else await finished(body.path.read_bytes)
     except FileNotFoundError as error:
         raise Invalid(f"the staged file {body.path} is gone", at=key) from error
     if (len(content), hashlib.sha256(content).hexdigest()) != (body.size, body.sha256):

@@ -7,7 +7,6 @@ folder decides for everything in it, whatever the umask.
 import os
 import pwd
 import stat
-from contextlib import suppress
 
 from entrepot.errors import Unavailable
 
@@ -31,13 +30,14 @@ def refuse_strangers(root: str) -> os.stat_result:
     return found
 
 
-def adopt(fd: int, holder: os.stat_result) -> None:
-    """Give the open file the owner, group and mode of the folder that holds it."""
+def adopt(fd: int, holder: os.stat_result) -> os.stat_result:
+    """Give the open file the owner, group and mode of the folder that holds it; returns the stat it had before."""
     found = os.fstat(fd)
     _chown(fd, found, holder)
     wanted = file_mode(holder)
     if stat.S_IMODE(found.st_mode) != wanted:
         os.fchmod(fd, wanted)
+    return found
 
 
 def file_mode(holder: os.stat_result) -> int:
@@ -59,22 +59,23 @@ def _make_folder(folder: str, root: str) -> os.stat_result:
     try:
         found = os.stat(folder)
     except FileNotFoundError:
-        _make_folder(os.path.dirname(folder), root)
-        with suppress(FileExistsError):  # another writer was faster; whoever comes first finishes it
+        holder = _make_folder(os.path.dirname(folder), root)
+        try:
             os.mkdir(folder, _UNFINISHED)
-        found = os.stat(folder)
+        except FileExistsError:  # another writer was faster; whoever comes first finishes it
+            found = os.stat(folder)
+        else:
+            return _finish_folder(folder, holder)
     if found.st_mode & stat.S_ISVTX and folder != root:
-        found = _finish_folder(folder)
+        found = _finish_folder(folder, os.stat(os.path.dirname(folder)))
     return found
 
 
-def _finish_folder(folder: str) -> os.stat_result:
-    above = os.path.dirname(folder)
-    holder = os.stat(above)
+def _finish_folder(folder: str, holder: os.stat_result) -> os.stat_result:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _chown(fd, os.fstat(fd), holder)
-        sync_folder(above)
+        sync_folder(os.path.dirname(folder))
         os.fchmod(fd, stat.S_IMODE(holder.st_mode) & ~stat.S_ISVTX)
         return os.fstat(fd)
     finally:
@@ -82,6 +83,8 @@ def _finish_folder(folder: str) -> os.stat_result:
 
 
 def _chown(fd: int, found: os.stat_result, holder: os.stat_result) -> None:
+    if (found.st_uid, found.st_gid) == (holder.st_uid, holder.st_gid):
+        return
     gid = holder.st_gid
     if os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
         # Only root may give files to a group it is not in. `chown NAME folder` leaves such folders

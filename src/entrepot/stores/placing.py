@@ -17,7 +17,7 @@ from entrepot.stores import changes, failures, identity, staging
 from entrepot.stores.entries import etag_of, is_object, require_expected
 from entrepot.stores.ownership import make_folder, refuse_strangers, sync_folder
 from entrepot.stores.staging import StagingFile
-from entrepot.stores.stripes import locked, remember, renew
+from entrepot.stores.stripes import Lock, locked, remember, renew
 
 _TRASH_FOR = 600.0  # seconds for which a file that was found may still be opened by its path
 _COPY = 1024 * 1024  # bytes at a time
@@ -28,9 +28,10 @@ def put(root: str, key: str, body: bytes | Staged, expect: Expect) -> Etag:
     """Write the object; returns when it is durable."""
     with failures.translated(failures.while_writing, key, root):
         holder = _writable(root)
-        with _staged(root, key, body) as staged:
+        folder = os.path.dirname(f"{root}/{key}")
+        with _staged(root, key, body, make_folder(folder, root)) as staged:
             etag = _commit(root, key, staged, expect, holder)
-            sync_folder(os.path.dirname(f"{root}/{key}"))
+            sync_folder(folder)
             return etag
 
 
@@ -38,10 +39,15 @@ def put_all(root: str, bodies: Mapping[str, bytes | Staged]) -> None:
     """Write the objects, whatever is there; returns when all are durable. One fsync for each folder."""
     with failures.translated(failures.while_writing, "", root):
         holder = _writable(root)
+    folders: dict[str, os.stat_result] = {}
     for key, body in bodies.items():
-        with failures.translated(failures.while_writing, key, root), _staged(root, key, body) as staged:
-            _commit(root, key, staged, ANY, holder)
-    for folder in {os.path.dirname(f"{root}/{key}") for key in bodies}:
+        folder = os.path.dirname(f"{root}/{key}")
+        with failures.translated(failures.while_writing, key, root):
+            if folder not in folders:
+                folders[folder] = make_folder(folder, root)
+            with _staged(root, key, body, folders[folder]) as staged:
+                _commit(root, key, staged, ANY, holder)
+    for folder in folders:
         with failures.translated(failures.while_writing, folder, root):
             sync_folder(folder)
 
@@ -50,7 +56,7 @@ def begin(root: str, key: str) -> StagingFile:
     """An empty file that will be put under `key`."""
     with failures.translated(failures.while_writing, key, root):
         _writable(root)
-        return _begin(root, key)
+        return staging.create(f"{root}/staging", make_folder(os.path.dirname(f"{root}/{key}"), root))
 
 
 def commit(root: str, key: str, staged: StagingFile, expect: Expect) -> Etag:
@@ -72,7 +78,7 @@ def _commit(root: str, key: str, staged: StagingFile, expect: Expect, holder: os
             if existing is not None and not is_object(existing):
                 raise Conflict("this is a folder of other keys", at=key)
             require_expected(key, expect, None if existing is None else etag_of(existing))
-            found = renew(staged.fd, lock, existing)
+            found = renew(staged.fd, _latest(staged, lock, existing))
             if existing is not None and os.path.samestat(existing, found):
                 os.fsync(staged.fd)  # the same file under both names, which a rename leaves alone: a new time
             else:
@@ -81,13 +87,18 @@ def _commit(root: str, key: str, staged: StagingFile, expect: Expect, holder: os
         return etag_of(found)
 
 
+def _latest(staged: StagingFile, lock: Lock, existing: os.stat_result | None) -> int:
+    """The latest modification time that the key ever had, in any of its etags."""
+    latest = lock.mtime_ns if existing is None else max(lock.mtime_ns, existing.st_mtime_ns)
+    # A file of our own making was never under the key, and its own time tells nothing.
+    return max(latest, os.fstat(staged.fd).st_mtime_ns) if staged.linked else latest
+
+
 def discard(root: str, key: str, expect: Expect) -> None:
     """Move the object to the trash."""
     target = f"{root}/{key}"
     with failures.translated(failures.while_writing, key, root):
-        refuse_strangers(root)
-        identity.require(root)
-        holder = os.stat(root)
+        holder = _writable(root)
         with locked(root, key, holder) as lock:
             existing = _existing(target)
             if existing is None or not is_object(existing):
@@ -118,27 +129,23 @@ def _writable(root: str) -> os.stat_result:
     return holder
 
 
-def _begin(root: str, key: str) -> StagingFile:
-    return staging.create(f"{root}/staging", make_folder(os.path.dirname(f"{root}/{key}"), root))
-
-
 @contextmanager
-def _staged(root: str, key: str, body: bytes | Staged) -> Iterator[StagingFile]:
+def _staged(root: str, key: str, body: bytes | Staged, folder: os.stat_result) -> Iterator[StagingFile]:
+    """The body in `staging`. `folder` is the stat of the one that it will lie in."""
     if isinstance(body, Staged) and body.held is None:
-        with _taken_over(root, key, body) as staged:
+        with _taken_over(root, key, body, folder) as staged:
             yield staged
         return
     data = body if isinstance(body, bytes) else body.held
     assert data is not None
-    with _begin(root, key) as staged:
+    with staging.create(f"{root}/staging", folder) as staged:
         staged.write(data)
         yield staged
 
 
 @contextmanager
-def _taken_over(root: str, key: str, body: Staged) -> Iterator[StagingFile]:
+def _taken_over(root: str, key: str, body: Staged, holder: os.stat_result) -> Iterator[StagingFile]:
     """The staged file under a name of our own, or a verified copy where it cannot have two names."""
-    holder = make_folder(os.path.dirname(f"{root}/{key}"), root)
     folder = f"{root}/staging"
     try:
         linked = staging.link(folder, body.path, holder)
@@ -172,12 +179,14 @@ def _existing(path: str) -> os.stat_result | None:
 
 
 def _place(root: str, staged: StagingFile, target: str, *, only_if_absent: bool) -> None:
+    name = staged.name
+    assert name is not None
     for _ in range(_ATTEMPTS):
         try:
             if only_if_absent:
-                os.link(staged.path, target)  # fails where a name is, also one that no lock knows of
+                os.link(name, target)  # fails where a name is, also one that no lock knows of
             else:
-                os.rename(staged.path, target)
+                os.rename(name, target)
                 staged.name = None
             return
         except FileNotFoundError:

@@ -7,12 +7,11 @@ place. Whoever writes one holds a lock on it, which ends with the process: what 
 import errno
 import fcntl
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from entrepot.stores import failures
+from entrepot.stores import failures, uniqueness
 from entrepot.stores.ownership import adopt, file_mode
 
 # Another file system, a file of another user, too many names, a file system without links.
@@ -26,10 +25,11 @@ class StagingFile:
     Blocking, to be used in a thread. Raises `Unavailable`, with status 507 if the disk is full.
     """
 
-    def __init__(self, folder: str, name: str, fd: int) -> None:
+    def __init__(self, folder: str, name: str, fd: int, *, linked: bool = False) -> None:
         self._folder = folder
         self.name: str | None = name
         self.fd = fd
+        self.linked = linked  # to a file that was there before, and may be an object
 
     @property
     def path(self) -> Path:
@@ -90,7 +90,7 @@ def create(folder: str, holder: os.stat_result) -> StagingFile:
 def link(folder: str, source: Path, holder: os.stat_result) -> StagingFile | None:
     """Another name for the file `source`; None if it cannot have one here and must be copied."""
     name = new_name(folder)
-    staging = StagingFile(folder, name, os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    staging = StagingFile(folder, name, os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), linked=True)
     try:
         os.link(source, name)
         adopt(staging.fd, holder)
@@ -104,7 +104,7 @@ def link(folder: str, source: Path, holder: os.stat_result) -> StagingFile | Non
 
 def new_name(folder: str) -> str:
     """A path in `folder` that nobody else will come upon."""
-    return f"{folder}/{secrets.token_hex(16)}"
+    return f"{folder}/{uniqueness.name()}"
 
 
 def remove(name: str) -> None:

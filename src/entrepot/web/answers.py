@@ -40,8 +40,12 @@ async def page(
     coding: str,
     vary: str,
     valid_until: datetime | None,
+    stale_since: datetime | None = None,
 ) -> Ready:
-    """A page in one format and one coding, with a strong ETag of its own (RFC 9110 §8.8.3)."""
+    """A page in one format and one coding, with a strong ETag of its own (RFC 9110 §8.8.3).
+
+    One that upstream cannot confirm tells since how many seconds: `X-Entrepot-Stale`.
+    """
     # Of the type as well: text/html and its v1 have the same bytes, but are not the same (RFC 9110 §8.8.1).
     hashed = hashlib.blake2b(body, digest_size=16)
     hashed.update(content_type.encode())
@@ -52,6 +56,8 @@ async def page(
         body = await finished(compress, body) if len(body) > _IN_A_THREAD else compress(body)
     etag = f'"{digest}{"-" + coding if coding else ""}"'
     both: Headers = [("etag", etag), ("vary", vary)]
+    if stale_since is not None:
+        both.append(("x-entrepot-stale", str(max(0, round((site.clock() - stale_since).total_seconds())))))
     headers: Headers = [
         ("content-type", content_type),
         ("content-length", str(len(body))),

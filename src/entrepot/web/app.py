@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,11 +13,13 @@ from starlette.routing import Route
 from entrepot import __version__
 from entrepot.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from entrepot.http1 import plain
-from entrepot.web import asgi, problems
+from entrepot.web import asgi, problems, views
 from entrepot.web.access_log import AccessLog
 from entrepot.web.cache import ReadyCache
+from entrepot.web.explanations import Explanations
 from entrepot.web.files import Files
 from entrepot.web.front import Front
+from entrepot.web.older import Older
 from entrepot.web.pages import Pages, base_url, redirect
 from entrepot.web.problems import Unauthorised
 from entrepot.web.site import Site
@@ -78,26 +81,26 @@ def _assembled(site: Site, log: AccessLog | None) -> tuple[Warm, Starlette]:
 
 def behind(site: Site, cache: ReadyCache) -> Starlette:
     """Every route and every error in one table each."""
-    pages, files, uploads, about = Pages(site, cache), Files(site, cache), Uploads(site), About(site)
+    uploads, about, explanations = Uploads(site), About(site), Explanations(site)
+    older = Older(site, uploads, Files(site, cache))
     routes = [
+        *older.packages(),
         Route("/", about.front, methods=["GET"]),
         Route("/health", about.health, methods=["GET"]),
         Route("/ready", about.ready, methods=["GET"]),
     ]
     for index in ("", "/{index}"):  # the default index also answers without its name
         routes += [
-            Route(f"{index}/simple", about.with_slash, methods=["GET"]),
-            Route(f"{index}/simple/", pages.projects, methods=["GET"]),
-            Route(f"{index}/simple/{{project}}", about.with_slash, methods=["GET"]),
-            Route(f"{index}/simple/{{project}}/", pages.project, methods=["GET"]),
-            Route(f"{index}/files/{{project}}/{{filename}}", files.file, methods=["GET"]),
-            Route(f"{index}/pypi/{{project}}/json", pages.legacy, methods=["GET"]),
-            Route(f"{index}/pypi/{{project}}/json/", pages.legacy, methods=["GET"]),
-            Route(f"{index}/pypi/{{project}}/{{version}}/json", pages.legacy, methods=["GET"]),
-            Route(f"{index}/pypi/{{project}}/{{version}}/json/", pages.legacy, methods=["GET"]),
+            *_reading(site, cache, index),
             Route(f"{index}/legacy", uploads.legacy, methods=["POST"]),
             Route(f"{index}/legacy/", uploads.legacy, methods=["POST"]),
+            Route(f"{index}/explain/{{project}}", about.with_slash, methods=["GET"]),
+            Route(f"{index}/explain/{{project}}/", explanations.project, methods=["GET"]),
+            *_view(replace(site, view=views.on_day(site.clock)), cache, f"{index}/+at/{{day}}"),
+            *_view(replace(site, view=views.stored), cache, f"{index}/local"),
+            *_short(replace(site, view=views.stored), cache, f"{index}/local"),
         ]
+    routes += older.others()
     kinds = (NotFound, Denied, Conflict, Invalid, Unavailable)
     app = Starlette(
         routes=routes,
@@ -110,6 +113,41 @@ def behind(site: Site, cache: ReadyCache) -> Starlette:
     )
     app.router.redirect_slashes = False  # it would answer 307 and with its own idea of the host
     return app
+
+
+def _reading(site: Site, cache: ReadyCache, prefix: str) -> list[Route]:
+    """What every index and every view of one answers to readers."""
+    pages, files, about = Pages(site, cache), Files(site, cache), About(site)
+    return [
+        Route(f"{prefix}/simple", about.with_slash, methods=["GET"]),
+        Route(f"{prefix}/simple/", pages.projects, methods=["GET"]),
+        Route(f"{prefix}/simple/{{project}}", about.with_slash, methods=["GET"]),
+        Route(f"{prefix}/simple/{{project}}/", pages.project, methods=["GET"]),
+        Route(f"{prefix}/files/{{project}}/{{filename}}", files.file, methods=["GET"]),
+        Route(f"{prefix}/pypi/{{project}}/json", pages.legacy, methods=["GET"]),
+        Route(f"{prefix}/pypi/{{project}}/json/", pages.legacy, methods=["GET"]),
+        Route(f"{prefix}/pypi/{{project}}/{{version}}/json", pages.legacy, methods=["GET"]),
+        Route(f"{prefix}/pypi/{{project}}/{{version}}/json/", pages.legacy, methods=["GET"]),
+    ]
+
+
+def _view(site: Site, cache: ReadyCache, prefix: str) -> list[Route]:
+    return [
+        *_reading(site, cache, prefix),
+        Route(f"{prefix}/legacy", views.no_uploads, methods=["POST"]),
+        Route(f"{prefix}/legacy/", views.no_uploads, methods=["POST"]),
+    ]
+
+
+def _short(site: Site, cache: ReadyCache, prefix: str) -> list[Route]:
+    """The pages without `simple`, as an older server had them. Behind the words that a project might be called."""
+    pages, about = Pages(site, cache), About(site)
+    return [
+        Route(prefix, about.with_slash, methods=["GET"]),
+        Route(f"{prefix}/", pages.projects, methods=["GET"]),
+        Route(f"{prefix}/{{project}}", about.with_slash, methods=["GET"]),
+        Route(f"{prefix}/{{project}}/", pages.short, methods=["GET"]),
+    ]
 
 
 class About:
@@ -141,6 +179,11 @@ class About:
             f"          uv pip install --default-index {base}/simple/ NAME\n"
             f"publish:  twine upload --repository-url {base}/legacy/ -u __token__ -p TOKEN dist/*\n"
             f"          uv publish --publish-url {base}/legacy/ --token TOKEN dist/*\n"
+            f"projects: {base}/simple/\n"
+            f"kept:     {base}/local/ (what is stored here: no other index is asked)\n"
+            f"fill:     curl -u __token__:TOKEN -F requirements=@requirements.txt {base}/requirements.txt\n"
+            f"          curl -u __token__:TOKEN -F sdist=@dist/NAME-1.0.tar.gz {base}/uploadpackage/\n"
+            f"files:    {base}/packages/source/N/NAME/NAME-1.0.tar.gz\n"
         )
         # The text repeats the Host header, which must not become HTML to anybody.
         return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})

@@ -127,15 +127,17 @@ class Files(Struct, frozen=True):
             fields = {"Content-Range": part.content_range, "X-Content-Type-Options": "nosniff"}
             return Response(status_code=416, headers=fields)
         content = await self._opened(page, file, part)
+        # Of a mirrored file the answer of upstream may be the first to tell it.
+        size = content.size if file.size is None and not isinstance(content, Elsewhere) else file.size
         ready = answers.file(
-            mounted, page.name, revision, headers=_file_headers(file), etag=etag, size=file.size or 0,
+            mounted, page.name, revision, headers=_file_headers(file, size), etag=etag, size=size or 0,
             kept=content if isinstance(content, OnDisk) else None, valid_until=page.valid_until,
         )  # fmt: skip
         if isinstance(content, Elsewhere):
             return RedirectResponse(content.url, 302, headers={"Cache-Control": "no-store"})
         if ready.file is not None and not request.url.query:
             self.cache.put(cache_path(request), None, ready)
-        return Sent(ready, content, file.size, part)
+        return Sent(ready, content, size, part)
 
     async def _opened(self, page: Project, file: File, part: range | None) -> Content:
         """The whole file where it can be sent by path, of which a part goes out without a copy in our memory."""
@@ -174,15 +176,17 @@ def _metadata_headers(size: int) -> Headers:
     ]
 
 
-def _file_headers(file: File) -> Headers:
+def _file_headers(file: File, size: int | None) -> Headers:
     disposition = f'attachment; filename="{quote(file.filename, safe="+!~")}"'
     headers = [
         ("content-type", "application/octet-stream"),
         ("content-disposition", disposition),
         ("x-content-type-options", "nosniff"),
     ]
+    if size is not None:
+        headers.append(("content-length", str(size)))
     if file.size is not None:
-        headers += [("content-length", str(file.size)), ("accept-ranges", "bytes")]
+        headers.append(("accept-ranges", "bytes"))
     return headers
 
 

@@ -23,6 +23,7 @@ from entrepot.wire.negotiate import Format
 _VARY_PAGE = "Accept, Accept-Encoding"
 _LONGEST_NAME = 250  # characters: stores keep "NAME.json", and file systems take 255 bytes
 _VARY_JSON = "Accept-Encoding"
+_BEFORE_NAMES = frozenset({"simple", "files", "pypi", "local", "explain"})
 _OFFERED = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html, text/html"
 
 
@@ -34,6 +35,13 @@ class Pages(Struct, frozen=True):
 
     async def project(self, request: Request) -> Response | Kept:
         """`GET /{index}/simple/{project}/`"""
+        return await self._project(request, files="../../files/")
+
+    async def short(self, request: Request) -> Response | Kept:
+        """`GET /{index}/local/{project}/`"""
+        return await self._project(request, files="../files/")
+
+    async def _project(self, request: Request, *, files: str) -> Response | Kept:
         mounted, name = self.site.mounted(request), named(request)
         if request.path_params["project"] != name:
             return moved(self.site, request, name)
@@ -44,13 +52,18 @@ class Pages(Struct, frozen=True):
             return not_acceptable(request)
         # Before the page: a page newer than its revision is asked for again, an older one never kept.
         revision = await mounted.index.revision(name)
-        page = await mounted.index.project(name)
-        prefix = f"../../files/{name}/"
+        try:
+            page = await mounted.index.project(name)
+        except NotFound:
+            if mounted.fallback is None:
+                raise
+            return elsewhere(await mounted.fallback(name))
+        prefix = f"{files}{name}/"
         render = simple_json.render if format_ is Format.JSON else simple_html.render
         coding = coding_for(request)
         ready = await answers.page(
             self.site, mounted, name, revision, body=render(page, prefix=prefix), coding=coding, vary=_VARY_PAGE,
-            content_type=format_.content_type.decode(), valid_until=page.valid_until,
+            content_type=format_.content_type.decode(), valid_until=page.valid_until, stale_since=page.stale_since,
         )  # fmt: skip
         return Kept(ready, request, self.cache, variant(format_, coding))
 
@@ -96,7 +109,7 @@ class Pages(Struct, frozen=True):
         coding = coding_for(request)
         ready = await answers.page(
             self.site, mounted, name, revision, body=body, content_type="application/json", coding=coding,
-            vary=_VARY_JSON, valid_until=page.valid_until,
+            vary=_VARY_JSON, valid_until=page.valid_until, stale_since=page.stale_since,
         )  # fmt: skip
         # The body holds the host that the client used, so it is not kept under the path alone.
         return Kept(ready, request, ReadyCache(0), variant(None, coding))
@@ -119,8 +132,16 @@ def named(request: Request) -> ProjectName:
 def moved(site: Site, request: Request, name: ProjectName) -> Response:
     """301 to the same path with the normal form of the name (PEP 503); on our host, so that credentials stay."""
     segments = request.scope["path"].split("/")
-    segments[3 if "index" in request.path_params else 2] = name  # /simple/NAME/, /INDEX/simple/NAME/
+    given = request.path_params["project"]
+    # The index, a view and its day stand before it: it is the first that stands behind a word of ours.
+    place = next(n for n, part in enumerate(segments) if part == given and segments[n - 1] in _BEFORE_NAMES)
+    segments[place] = name
     return redirect(site, request, "/".join(segments))
+
+
+def elsewhere(url: str) -> Response:
+    """302 and never 301: the project may be published here later."""
+    return RedirectResponse(url, 302, headers={"Cache-Control": "no-cache"})
 
 
 def redirect(site: Site, request: Request, path: str) -> Response:

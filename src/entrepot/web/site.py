@@ -13,6 +13,9 @@ from entrepot.model import ProjectName
 from entrepot.web.problems import Unauthorised, shortened
 from entrepot.web.proxies import Proxies
 
+# Another view of the index that a request names: its Mounted in place of the index's own.
+View = Callable[[Mounted, Request], Mounted]
+
 
 class Site(Struct, frozen=True, kw_only=True):
     """The collaborators, made once by the composition root. Sizes in bytes, times in seconds."""
@@ -30,12 +33,14 @@ class Site(Struct, frozen=True, kw_only=True):
     stall: float = 60.0
     page_cache: int = 48 << 20
     max_age: int = 0
+    instance: str = ""  # what our requests upstream say of us in `Via`
+    view: View = lambda mounted, _: mounted
 
     def mounted(self, request: Request) -> Mounted:
         """The index that the URL names, the default one if it names none. Raises `NotFound`."""
         name = request.path_params.get("index", self.catalog.default)
         try:
-            return self.catalog.indexes[name]
+            return self.view(self.catalog.indexes[name], request)
         except KeyError:
             # Nobody learns here of an index that may not be read without a token.
             known = ", ".join(sorted(name for name, mounted in self.catalog.indexes.items() if not mounted.guarded))
@@ -90,3 +95,8 @@ def allowed_on(mounted: Mounted) -> tuple[str, ...]:
 
 def may(caller: Caller, permission: Permission, mounted: Mounted, project: ProjectName | None = None) -> bool:
     return caller.may(permission, indexes=allowed_on(mounted), project=project)
+
+
+def may_take_over(caller: Caller, mounted: Mounted, project: ProjectName) -> bool:
+    """Whether it may publish under a name that is known elsewhere: it manages, or was made for that very project."""
+    return may(caller, "manage", mounted, project) or caller.is_for(project)

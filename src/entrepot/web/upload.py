@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -14,23 +14,52 @@ from starlette.responses import Response
 from entrepot.access import Caller
 from entrepot.errors import Denied, Invalid, Unavailable
 from entrepot.index import Mounted, Sink, Staged
-from entrepot.model import ProjectName
-from entrepot.publish import Candidate, Publisher, publish
+from entrepot.publish import Candidate, Published, Publisher, publish
 from entrepot.stores import StagingFile, open_staging
 from entrepot.threads import finished
 from entrepot.units import in_words
 from entrepot.web import problems
-from entrepot.web.site import Site, may
-from entrepot.wire.upload_form import MAX_FIELD_BYTES, Form, UploadForm
+from entrepot.web.site import Site, may, may_take_over
+from entrepot.wire.upload_form import MAX_FIELD_BYTES, Form, Piece, UploadForm
 
 _GATHER = 1 << 20  # bytes that go to the disk and through the hashes with one change of threads
 _SMALL = 64 << 10  # bytes that are held in memory: 16 uploads at once make one MiB
-_HAS_MEMFD = hasattr(os, "memfd_create")  # Linux
+_NOWHERE = Path(os.devnull)  # the path of what is held in memory
 _WAIT_FOR_A_PLACE = 60.0  # seconds
 
 
 class TimedOut(Exception):
     """The client sent nothing for too long: 408."""
+
+
+async def patiently(
+    answering: Callable[[Request], Awaitable[Response]], request: Request, site: Site
+) -> Response:  # fmt: skip
+    """The answer to a request with a body, also when that does not come to its end."""
+    try:
+        return await answering(request)
+    except TimedOut:
+        text = f"nothing came for {site.stall:g} seconds; the upload was dropped, try again"
+        return problems.answer(request, 408, text, {"Connection": "close"})
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is there to read it
+
+
+class Incoming(Protocol):
+    """A body that is read as it comes: what `UploadForm` does with the form of an upload."""
+
+    filename: str | None
+
+    def feed(self, chunk: bytes, /) -> list[Piece]: ...
+    def finish(self) -> Form: ...
+
+
+# The form that counts: of the one that was sent, the filename, and the digests of the bytes that came.
+Told = Callable[[Form, str, Mapping[str, str]], Form]
+
+
+def as_sent(form: Form, filename: str, digests: Mapping[str, str]) -> Form:  # noqa: ARG001
+    return form
 
 
 class Uploads:
@@ -42,25 +71,28 @@ class Uploads:
 
     async def legacy(self, request: Request) -> Response:
         """`POST /{index}/legacy/` (`docs/http.md`)."""
-        try:
-            return await self._legacy(request)
-        except TimedOut:
-            text = f"nothing came for {self._site.stall:g} seconds; the upload was dropped, try again"
-            return problems.answer(request, 408, text, {"Connection": "close"})
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
+        return await patiently(self._legacy, request, self._site)
 
     async def _legacy(self, request: Request) -> Response:
+        published = await self.publish(request, UploadForm)
+        text = "Published" if published.added else "Already here, with the same bytes"
+        return Response(f"{text}: {published.filename}\n", 200, media_type="text/plain")
+
+    async def publish(self, request: Request, incoming: Callable[[str], Incoming], told: Told = as_sent) -> Published:
+        """Publish what the request brings. `incoming` reads a body of the content type that it is given."""
         mounted = self._site.mounted(request)
         caller = await self._site.writer(request)
         request.state.token = caller.id
         sink = _sink(mounted, caller)
         self._refuse_too_large(request)
-        async with self._place(), _received(request, sink, self._site) as candidate:
-            publisher = Publisher(name=caller.name, may_publish=lambda project: _may_publish(caller, mounted, project))
-            published = await publish(candidate, sink, publisher, now=self._site.clock())
-        text = "Published" if published.added else "Already here, with the same bytes"
-        return Response(f"{text}: {published.filename}\n", 200, media_type="text/plain")
+        form = incoming(request.headers.get("content-type", ""))
+        async with self._place(), _received(request, form, told, sink, self._site) as candidate:
+            publisher = Publisher(
+                name=caller.name,
+                may_publish=lambda project: may(caller, "upload", mounted, project),
+                rivals=lambda project: () if may_take_over(caller, mounted, project) else mounted.rivals(project),
+            )
+            return await publish(candidate, sink, publisher, now=self._site.clock())
 
     def _refuse_too_large(self, request: Request) -> None:
         """By the length that the client announces: before it has sent gigabytes in vain."""
@@ -84,7 +116,6 @@ class Uploads:
 
 
 def _largest_body(site: Site) -> int:
-    """The form around the file may take as much as its fields may."""
     return site.max_upload + MAX_FIELD_BYTES
 
 
@@ -96,21 +127,19 @@ def _sink(mounted: Mounted, caller: Caller) -> Sink:
     return mounted.sink
 
 
-def _may_publish(caller: Caller, mounted: Mounted, project: ProjectName) -> bool:
-    return may(caller, "upload", mounted, project)
-
-
 @asynccontextmanager
-async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[Candidate]:
+async def _received(
+    request: Request, form: Incoming, told: Told, sink: Sink, site: Site
+) -> AsyncIterator[Candidate]:  # fmt: skip
     """The candidate of this request, staged for as long as the block runs."""
-    form = UploadForm(request.headers.get("content-type", ""))
     intake = _Intake(sink.staging, site.max_upload)
     try:
-        complete = await _receive(request, form, intake, site)
+        # The form around the file may take as much as its fields may.
+        complete = await receive(request, form, intake.take, limit=_largest_body(site), site=site)
         staged = await intake.stage()
         yield Candidate(
             filename=form.filename or "",
-            form=complete,
+            form=told(complete, form.filename or "", intake.digests),
             staged=staged,
             digests=intake.digests,
             action=request.query_params.get(":action"),
@@ -119,9 +148,12 @@ async def _received(request: Request, sink: Sink, site: Site) -> AsyncIterator[C
         await intake.drop()
 
 
-async def _receive(request: Request, form: UploadForm, intake: "_Intake", site: Site) -> Form:
+async def receive(
+    request: Request, form: Incoming, take: Callable[[Piece], Awaitable[None]], *, limit: int, site: Site
+) -> Form:
+    """The form, whose file `take` got piece by piece. Raises `TimedOut`, `Invalid`, `ClientDisconnect`."""
     body = request.stream().__aiter__()
-    left = _largest_body(site)
+    left = limit
     while True:
         try:
             async with asyncio.timeout(site.stall):
@@ -134,7 +166,7 @@ async def _receive(request: Request, form: UploadForm, intake: "_Intake", site: 
         if left < 0:  # of bytes around the file that count for nothing, and so could go on for ever
             raise _too_large(site.max_upload)
         for piece in form.feed(chunk):
-            await intake.take(piece)
+            await take(piece)
 
 
 class _Running(Protocol):
@@ -152,7 +184,6 @@ class _Intake:
         self.digests: dict[str, str] = {}
         self._folder = folder
         self._staging: StagingFile | None = None
-        self._memory: int | None = None
         self._limit = limit
         self._waiting: list[bytes | memoryview] = []
         self._waiting_size = 0
@@ -172,29 +203,18 @@ class _Intake:
             await finished(self._flush)
 
     async def stage(self) -> Staged:
-        """The whole file; it is there until `drop`."""
-        if self._staging is None and self.size <= _SMALL and _HAS_MEMFD:
-            path, held = self._hold()
+        """The whole file; it is there until `drop`. A small one is held in memory and has no path."""
+        if self._staging is None and self.size <= _SMALL:
+            # No file in `staging`: to make and remove a name there waits for other uploads' fsyncs, in threads.
+            path, held = _NOWHERE, self._taken()
         else:
             path, held = (await finished(self._flush)).path, None
         self.digests = {name: running.hexdigest() for name, running in self._hashes.items()}
         return Staged(path=path, size=self.size, sha256=self.digests["sha256"], held=held)
 
     async def drop(self) -> None:
-        if self._memory is not None:
-            os.close(self._memory)
         if self._staging is not None:
             await finished(self._staging.close_and_remove)
-
-    def _hold(self) -> tuple[Path, bytes]:
-        """A small file in memory, under a path that only this process has.
-
-        Not a file in `staging`: to make and remove a name there waits for other uploads' fsyncs, in threads.
-        """
-        data = self._taken()
-        self._memory = os.memfd_create("upload", os.MFD_CLOEXEC)
-        os.write(self._memory, data)
-        return Path(f"/proc/self/fd/{self._memory}"), data
 
     def _flush(self) -> StagingFile:
         staging = self._staging = self._staging or open_staging(self._folder)

@@ -42,6 +42,9 @@ class Warm:
         """Why the request goes no further: a rebound Host name, or a write from a web page."""
         if self._hosts is not None and not self._hosts.allows(host):
             return plain(421, f"this server does not answer for the host {host!r}; [server] hosts can add it")
+        via = header("via")
+        if via is not None and self._site.instance and self._site.instance in via:
+            return plain(508, "this request came from this very server: a mirror of it must follow another index")
         if method not in READS and is_cross_site_write(method, header):
             return plain(403, "a web page may not write here: the request has an Origin or is cross-site")
         return None

@@ -55,6 +55,26 @@ def parse(filename: str, *, project: ProjectName | None = None) -> Distribution:
     raise Invalid("the filename is that of no wheel or source distribution", at=filename, hint=_ACCEPTED)
 
 
+def version_of(filename: str, project: ProjectName) -> str | None:
+    """The `version_text` of a file of that project; None if `parse` takes it for no distribution.
+
+    Of the wheels of a version only the first is parsed: pages have thousands of them.
+    """
+    if filename.endswith(".whl") and filename.count("-") > 3 and _READABLE.match(filename):
+        stem, python, abi, platform = filename.rsplit("-", 3)
+        if python and abi and platform != ".whl":
+            return _version_text(stem + "-a-b-c.whl", project)
+    return _version_text(filename, project)
+
+
+@lru_cache(maxsize=1 << 14)
+def _version_text(filename: str, project: ProjectName) -> str | None:
+    try:
+        return parse(filename, project=project).version_text
+    except Invalid:
+        return None
+
+
 def _parse_wheel(filename: str, project: ProjectName | None) -> Distribution:
     """`{name}-{version}(-{build})?-{python}-{abi}-{platform}.whl` (PEP 427); a name may hold "-" here."""
     parts = filename[:-4].split("-")

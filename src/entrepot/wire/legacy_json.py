@@ -5,6 +5,7 @@ has PyPI's value for "nothing".
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -198,3 +199,40 @@ def _info(project: Project, version: str, metadata: CoreMetadata | None, links: 
 
 def _first(texts: Iterable[str | None]) -> str | None:
     return next((text for text in texts if text), None)
+
+
+# Reading: what another index tells of its files that its pages may leave out.
+
+
+class Told(Struct, frozen=True):
+    """Of one file; None where nothing is said."""
+
+    size: int | None
+    uploaded: datetime | None
+
+
+class _FileIn(Struct):
+    filename: str
+    size: int | None = None
+    upload_time_iso_8601: datetime | None = None
+
+
+class _DocumentIn(Struct):
+    releases: dict[str, list[_FileIn]] = {}
+    urls: list[_FileIn] = []
+
+
+def told(data: bytes) -> dict[str, Told]:
+    """Sizes and upload times by filename. Raises `Invalid`."""
+    try:
+        document = msgspec.json.decode(data, type=_DocumentIn)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"the document is no legacy JSON: {error}") from error
+    files = (file for group in (*document.releases.values(), document.urls) for file in group)
+    return {file.filename: Told(file.size, _utc(file.upload_time_iso_8601)) for file in files}
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -6,25 +6,17 @@ HTML has no sizes and no upload times, so a page of unknown sizes is still one o
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from html import escape
-from html.parser import HTMLParser
 from typing import Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from entrepot.errors import EntrepotError, Invalid, collected
 from entrepot.model import ACTIVE, File, Project, ProjectName, Status, is_valid_name, normalise
 from entrepot.wire import filenames
-from entrepot.wire.simple_json import (
-    Page,
-    absolute,
-    check_version,
-    checked,
-    href,
-    shown,
-    status_of,
-    version_of,
-    web_url,
-)
+from entrepot.wire.filenames import Distribution
+from entrepot.wire.links import Document, Link
+from entrepot.wire.simple_json import Page, absolute, check_version, checked, href, shown, status_of, utc, web_url
 
 API_VERSION: Final = "1.4"  # for ever: later versions are JSON only (PEP 833)
 
@@ -111,143 +103,159 @@ def parse(data: bytes, *, base: str, name: ProjectName) -> Page:
     The name has to be given: in HTML it stands only in the title, in words. A link that leads to no
     distribution is left out, as pip does; of two to one filename the first counts. Raises `Invalid`.
     """
-    reader = _read(data)
-    base = _base(reader, base)
-    problems: list[EntrepotError] = []
-    files: list[File] = []
-    urls: dict[str, str] = {}
-    for number, link in enumerate(reader.links, 1):
-        try:
-            url = absolute(base, link.href)
-            filename, version = _distribution(url, link.text, name)
-            if version is None or filename in urls:
-                continue
-            files.append(_file(link, filename, version, base))
-            urls[filename] = url
-        except Invalid as problem:
-            problems.append(Invalid(problem.message, at=f"link {number}, {problem.at}"))
-    if fault := collected(problems, "the page"):
-        raise fault
-    status = status_of(reader.meta.get("pypi:project-status", "active"), reader.meta.get("pypi:project-status-reason"))
-    return Page(Project(name=name, files=filenames.ordered(files), status=status), urls)
+    document = Document(data)
+    found: _Found = {}
+    for number, link in enumerate(document.links(), 1):
+        filename, version = _distribution(link, name)
+        if version is not None and filename not in found:
+            found[filename] = number, version, link
+    base = _base(document, base)
+    meta = document.meta
+    status = status_of(meta.get("pypi:project-status", "active"), meta.get("pypi:project-status-reason"))
+    return _page(name, found, base, status)
+
+
+def parse_flat(data: bytes, *, base: str) -> dict[ProjectName, Page]:
+    """The pages in one page of links to files of many projects, as `--find-links` takes; by name.
+
+    Which project a file belongs to is told by its filename alone. Raises `Invalid`.
+    """
+    document = Document(data)
+    projects: dict[ProjectName, _Found] = {}
+    for number, link in enumerate(document.links(), 1):
+        if told := _told(link):
+            filename, distribution = told
+            found = projects.setdefault(distribution.project, {})
+            found.setdefault(filename, (number, distribution.version_text, link))
+    base = _base(document, base)
+    return {name: _page(name, found, base) for name, found in projects.items()}
 
 
 def parse_list(data: bytes) -> tuple[ProjectName, ...]:
     """The names in a list of projects: normal, each once, in the order given; what is no name is left out."""
-    found = (link.text if is_valid_name(link.text) else _last_part(link.href.rstrip("/")) for link in _read(data).links)
-    return tuple(dict.fromkeys(normalise(name) for name in found if is_valid_name(name)))
+    document = Document(data)
+    listed = (link.text if is_valid_name(link.text) else _last_part(link.href.rstrip("/")) for link in document.links())
+    names = tuple(dict.fromkeys(normalise(name) for name in listed if is_valid_name(name)))
+    _check_version(document)
+    return names
 
 
-class _Link:
-    """An `<a href>`: its attributes, and its text as far as it was read."""
-
-    __slots__ = ("attributes", "href", "text")
-
-    def __init__(self, href: str, attributes: Mapping[str, str]) -> None:
-        self.href = href
-        self.attributes = attributes
-        self.text = ""
-
-
-class _Reader(HTMLParser):
-    """Collects links, `<meta name=…>`, and the first `<base>`, the only one that counts, as in browsers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[_Link] = []
-        self.meta: dict[str, str] = {}
-        self.base: str | None = None
-        self._open: _Link | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        # Of a repeated attribute the first counts; one without a value is present and empty.
-        attributes = {key: value or "" for key, value in reversed(attrs)}
-        if tag == "a":
-            self._open = None
-            if "href" in attributes:
-                self._open = _Link(attributes["href"].strip(), attributes)
-                self.links.append(self._open)
-        elif tag == "base" and self.base is None:
-            self.base = attributes.get("href")
-        elif tag == "meta" and "name" in attributes:
-            self.meta.setdefault(attributes["name"].lower(), attributes.get("content", ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a" and self._open is not None:
-            self._open.text = self._open.text.strip()
-            self._open = None
-
-    def handle_data(self, data: str) -> None:
-        if self._open is not None:
-            self._open.text += data
-
-
-def _read(data: bytes) -> _Reader:
-    """Raises `Invalid` for another major version (PEP 629; a page that names none is of version 1.0)."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")  # pages from before PEP 503; what matters in them is ASCII
-    reader = _Reader()
-    try:
-        reader.feed(text)
-        reader.close()
-    except AssertionError as error:  # html.parser's only way to complain, of "<![" and some text
-        raise Invalid(f"the page is not HTML: {error}") from error
-    check_version(reader.meta.get("pypi:repository-version", "1.0"), at="pypi:repository-version")
-    return reader
-
-
-def _base(reader: _Reader, base: str) -> str:
-    if reader.base is None:
+def _base(document: Document, base: str) -> str:
+    """The URL to which the links are relative. Raises `Invalid` for a page that cannot be read."""
+    _check_version(document)
+    if document.base is None:
         return base
     try:
-        return urljoin(base, reader.base)
+        return urljoin(base, document.base.strip())
     except ValueError as error:
-        raise Invalid(f"{reader.base!r} is no URL: {error}", at="<base href>") from error
+        raise Invalid(f"{document.base!r} is no URL: {error}", at="<base href>") from error
 
 
-def _distribution(url: str, text: str, project: ProjectName) -> tuple[str, str | None]:
+def _check_version(document: Document) -> None:
+    """Raises `Invalid` for another major version (PEP 629; a page that names none is of version 1.0)."""
+    check_version(document.meta.get("pypi:repository-version", "1.0"), at="pypi:repository-version")
+
+
+# By filename: the number of the link, the version, and the link.
+_Found = dict[str, tuple[int, str, Link]]
+
+
+def _page(name: ProjectName, found: _Found, base: str, status: Status = ACTIVE) -> Page:
+    problems: list[EntrepotError] = []
+    files: list[File] = []
+    urls: dict[str, str] = {}
+    for filename, (number, version, link) in found.items():
+        url, _, fragment = link.href.partition("#")
+        try:
+            urls[filename] = absolute(base, url)
+            files.append(_file(link.attributes, filename, version, fragment, base))
+        except Invalid as problem:
+            problems.append(Invalid(problem.message, at=f"link {number}, {problem.at}"))
+    if fault := collected(problems, "the page"):
+        raise fault
+    return Page(Project(name=name, files=filenames.ordered(files), status=status), urls)
+
+
+def _distribution(link: Link, project: ProjectName) -> tuple[str, str | None]:
     """The (filename, version) that a link leads to; the version is None if to no distribution.
 
     The text MUST be the last part of the URL (PEP 503); pip goes by the URL, and so do we unless only the
     text is a filename (download services with opaque URLs).
     """
-    filename = _last_part(url)
-    version = version_of(filename, project)
-    return (filename, version) if version is not None else (text, version_of(text, project))
+    filename = _last_part(link.href)
+    version = filenames.version_of(filename, project)
+    return (filename, version) if version is not None else (link.text, filenames.version_of(link.text, project))
+
+
+def _told(link: Link) -> tuple[str, Distribution] | None:
+    """The same where the project is not known: (filename, what it tells)."""
+    for filename in (_last_part(link.href), link.text):
+        try:
+            return filename, filenames.parse(filename)
+        except Invalid:
+            continue
+    return None
 
 
 def _last_part(url: str) -> str:
+    """The last part of a URL's path, decoded."""
+    head, _, name = url.partition("#")[0].rpartition("/")
+    if "?" not in url and "%" not in name and not head.endswith("/"):  # nearly all of them, and urlsplit is slow
+        return name
     try:
         return unquote(posixpath.basename(urlsplit(url).path))
-    except ValueError:
-        return ""
+    except ValueError:  # no URL, which is said where it is resolved
+        return name
 
 
 # The fragment may also hold "egg=…" and "subdirectory=…"; only names of hash functions are hashes.
 _HASHES = re.compile(r"(?:\A|&)(sha512|sha384|sha256|sha224|sha1|md5|sha3_\d+|blake2[bs](?:_\d+)?)=([^&]*)")
+_USUAL = re.compile(r"sha256=([0-9a-f]+)\Z").match
 _METADATA_HASH = re.compile(r"(\w+)=([0-9A-Fa-f]+)\Z", re.ASCII)
 _SIGNED = {"true": True, "false": False}
 
 
-def _file(link: _Link, filename: str, version: str, base: str) -> File:
-    given = link.attributes
-    fragment = link.href.partition("#")[2]
+def _file(given: Mapping[str, str | None], filename: str, version: str, fragment: str, base: str) -> File:
     return File(
         filename=filename,
         version=version,
-        hashes=checked(dict(_HASHES.findall(fragment)), at="href"),
+        hashes=_hashes(fragment),
+        # Not of the standard, but some mirrors add it, and nothing else in HTML tells it.
+        uploaded=_moment(given.get("data-upload-time")),
         requires_python=given.get("data-requires-python") or None,
-        yanked=given.get("data-yanked"),  # presence decides; "false" is a reason (PEP 592)
-        core_metadata=_core_metadata(given.get("data-core-metadata", given.get("data-dist-info-metadata", ""))),
+        # Presence decides; "false" is a reason (PEP 592).
+        yanked=(given["data-yanked"] or "") if "data-yanked" in given else None,
+        core_metadata=_core_metadata(given.get("data-core-metadata", given.get("data-dist-info-metadata"))),
         provenance=web_url(base, given.get("data-provenance")),
-        gpg_sig=_SIGNED.get(given.get("data-gpg-sig", "").lower()),
+        gpg_sig=_SIGNED.get((given["data-gpg-sig"] or "").lower()) if "data-gpg-sig" in given else None,
     )
 
 
-def _core_metadata(value: str) -> Mapping[str, str] | bool:
+_NOT: Final = "\0"  # no attribute has it
+
+
+def _hashes(fragment: str) -> Mapping[str, str]:
+    if match := _USUAL(fragment):
+        return {"sha256": match[1]}
+    return checked(dict(_HASHES.findall(fragment)), at="href") if fragment else {}
+
+
+def _moment(value: str | None) -> datetime | None:
+    """An ISO 8601 time; None for what is none, since an unknown time is the safer answer."""
+    if not value:
+        return None
+    try:
+        return utc(datetime.fromisoformat(value.strip()))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _core_metadata(value: str | None) -> Mapping[str, str] | bool:
     """PEP 714: "true" or `name=digest`. Anything else promises nothing, and nothing is asked for."""
+    if not value:
+        return False
+    if match := _USUAL(value):
+        return {"sha256": match[1]}
     if match := _METADATA_HASH.match(value):
         return {match[1].lower(): match[2].lower()}
     return value.lower() == "true"

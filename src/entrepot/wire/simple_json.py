@@ -29,7 +29,7 @@ class Page(Struct, frozen=True):
 # What is written. Keys that equal their default are left out.
 
 
-class _FileOut(Struct, rename="kebab", omit_defaults=True):
+class _FileOut(Struct, rename="kebab", omit_defaults=True, gc=False):
     filename: str
     url: str
     hashes: Mapping[str, str]  # MUST be present, may be {}
@@ -155,7 +155,7 @@ def timestamp(moment: datetime) -> str:
 _Companion = bool | dict[str, str] | None
 
 
-class _FileIn(Struct, rename="kebab"):
+class _FileIn(Struct, rename="kebab", gc=False):
     filename: str
     url: str
     hashes: dict[str, str] | None = None
@@ -213,7 +213,7 @@ def parse(data: bytes, *, base: str) -> Page:
     files: list[File] = []
     urls: dict[str, str] = {}
     for number, entry in enumerate(detail.files):
-        version = version_of(entry.filename, name)
+        version = filenames.version_of(entry.filename, name)
         if version is None or entry.filename in urls:
             continue
         try:
@@ -234,18 +234,18 @@ def parse(data: bytes, *, base: str) -> Page:
 
 def _file_in(entry: _FileIn, version: str, base: str) -> File:
     companion = entry.core_metadata
-    for older in (entry.dist_info_metadata, entry.data_dist_info_metadata):
-        if companion is UNSET:
-            companion = older
+    if companion is UNSET:
+        companion = entry.data_dist_info_metadata if entry.dist_info_metadata is UNSET else entry.dist_info_metadata
+    yanked = entry.yanked
     return File(
         filename=entry.filename,
         version=version,
         size=entry.size,
-        hashes=checked(entry.hashes or {}, at="hashes"),
-        uploaded=_utc(entry.upload_time),
+        hashes=checked(entry.hashes, at="hashes") if entry.hashes else {},
+        uploaded=utc(entry.upload_time),
         requires_python=entry.requires_python or None,
         # JSON may hold true or false or the reason (PEP 691).
-        yanked=entry.yanked if isinstance(entry.yanked, str) else "" if entry.yanked else None,
+        yanked=None if yanked is False or yanked is None else "" if yanked is True else yanked,
         core_metadata=(
             checked(companion, at="core-metadata") or True if isinstance(companion, dict) else companion is True
         ),
@@ -282,14 +282,6 @@ def check_version(given: str, *, at: str = "$.meta.api-version") -> None:
         raise Invalid(f"the Simple API of version {given} is not supported, only 1.x is", at=at)
 
 
-def version_of(filename: str, project: ProjectName) -> str | None:
-    """The version that a filename tells; None if it is no distribution's."""
-    try:
-        return filenames.parse(filename, project=project).version_text
-    except Invalid:
-        return None
-
-
 def status_of(given: str, reason: str | None) -> Status:
     """The project's status. One of a later version has a meaning we cannot know, and is taken for none."""
     known = _STATUSES.get(given)
@@ -318,8 +310,10 @@ def web_url(base: str, url: str | None) -> str | None:
     return resolved if resolved.startswith(("https://", "http://")) else None
 
 
-def checked(hashes: Mapping[str, str], *, at: str) -> dict[str, str]:
+def checked(hashes: Mapping[str, str], *, at: str) -> Mapping[str, str]:
     """The hashes in lower case, without empty ones. Raises `Invalid` for what can be no digest."""
+    if len(hashes) == 1 and "sha256" in hashes and _HEX.match(hashes["sha256"]):  # nearly all of them
+        return hashes
     result = {name.lower(): digest.lower() for name, digest in hashes.items() if digest}
     for name, digest in result.items():
         if not _HEX.match(digest):
@@ -327,10 +321,10 @@ def checked(hashes: Mapping[str, str], *, at: str) -> dict[str, str]:
     return result
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
     """Aware and in UTC. "Z" is required (PEP 700); what lacks it can mean nothing else."""
-    if moment is None:
-        return None
+    if moment is None or moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

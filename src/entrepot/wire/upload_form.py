@@ -9,13 +9,13 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import unquote
 
 from msgspec import Struct
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 
 from entrepot.errors import EntrepotError, Invalid, collected
+from entrepot.wire.multipart import LONGEST_BOUNDARY, Malformed, Multipart, headers
 
 # A form with every field of the largest known distributions has some 1,500 parts (classifiers, requirements)
 # and about 1 MiB of description.
@@ -57,11 +57,12 @@ _SINGLE = frozenset(
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))')
-_DISPOSITION = re.compile(r"[ \t]*form-data(?=[ \t]*(?:;|\Z))", re.IGNORECASE)
+_DISPOSITION = re.compile(r"form-data(?=[ \t]*(?:;|\Z))", re.IGNORECASE)
+_FORM_DATA = re.compile(r"[ \t]*multipart/form-data(?=[ \t]*;)", re.IGNORECASE)
 # Only these two are escapes: an unescaped Windows path must come through whole, to be refused later.
 _ESCAPED = re.compile(r'\\(["\\])')
 
-_OFFSET = re.compile(r" (?:at [0-9]+|\([0-9]+\))\Z")
+_LONGEST_REMEMBERED = 256  # bytes of a part's headers
 
 Piece = bytes | memoryview
 
@@ -80,19 +81,13 @@ class Form(Struct, frozen=True):
         return tuple(self.fields.get(name, ()))
 
 
-class _Part:
-    """The part that is being read. `keep` is where its bytes go, None if they are dropped or handed on."""
+class _Heading(Struct, frozen=True):
+    """What the headers of a part say."""
 
-    __slots__ = ("data", "disposition", "encoding", "field", "is_content", "media_type", "value")
-
-    def __init__(self) -> None:
-        self.field = b""  # of the header that is being read
-        self.value = b""
-        self.disposition = b""
-        self.media_type = b""
-        self.encoding = b""
-        self.is_content = False
-        self.data: bytearray | None = None
+    name: str | None
+    filename: str | None
+    media_type: str
+    encoding: str
 
 
 class UploadForm:
@@ -117,28 +112,27 @@ class UploadForm:
         self._max_field_bytes = max_field_bytes
         self._parts = 0
         self._text_bytes = 0
-        self._part = _Part()
         self._name = ""
+        self._is_content = False
+        self._text: bytearray | None = None  # of the part that is being read, if it is a text field
         self._pieces: list[Piece] = []
-        self._complete = False
-        self._parser = self._parser_for(content_type)
+        self._reader = Multipart(_boundary(content_type), self)
 
     def feed(self, chunk: bytes) -> list[Piece]:
         """The bytes of the file that lie in this chunk, as views of it where possible.
 
         Raises `Invalid` as soon as the form cannot become valid any more.
         """
-        self._pieces = []
         try:
-            self._parser.write(chunk)
-        except FormParserError as error:
-            reason = _OFFSET.sub("", str(error))  # it counts from the start of the chunk, which says nothing
-            raise Invalid(f"the form is malformed: {reason}", at=f"part {self._parts}") from error
-        return self._pieces
+            self._reader.feed(chunk)
+        except Malformed as error:
+            raise Invalid(str(error), at=f"part {self._parts}") from error
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
     def finish(self) -> Form:
         """The form. Raises `Invalid` if the body was cut short, had no file, or repeats a single field."""
-        if not self._complete:
+        if not self._reader.complete:
             raise Invalid("the body ends before the form does", at=f"part {self._parts}", hint="upload again")
         if self.filename is None:
             raise Invalid("Upload payload does not have a file.", at=" or ".join(sorted(self._file_fields)))
@@ -151,83 +145,40 @@ class UploadForm:
             raise problem
         return Form(self.fields)
 
-    def _parser_for(self, content_type: str) -> MultipartParser:
-        problem = Invalid(f"expected multipart/form-data with a boundary, not {content_type!r}", at="Content-Type")
-        if not content_type.isascii():
-            raise problem
-        media_type, options = parse_options_header(content_type)
-        boundary = options.get(b"boundary", b"")
-        if media_type != b"multipart/form-data" or not boundary:
-            raise problem
-        try:
-            return MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part_begin,
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": self._on_part_data,
-                    "on_part_end": self._on_part_end,
-                    "on_end": self._on_end,
-                },
-            )
-        except FormParserError as error:  # longer than any client's
-            raise problem from error
+    # What follows is called by the reader, in this order for each part.
 
-    # What follows is called by the parser, in this order for each part.
-
-    def _on_part_begin(self) -> None:
+    def begin(self) -> None:
         self._parts += 1
         if self._parts > self._max_fields:
             raise Invalid(f"the form has more than {self._max_fields} fields", status=413)
-        self._part = _Part()
 
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._part.field += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._part.value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        part = self._part
-        match part.field.lower():
-            case b"content-disposition":
-                part.disposition = part.value
-            case b"content-type":
-                part.media_type = part.value.strip().lower()
-            case b"content-transfer-encoding":
-                part.encoding = part.value.strip().lower()
-        part.field = part.value = b""
-
-    def _on_headers_finished(self) -> None:
-        part, where = self._part, f"part {self._parts}"
-        parameters = _parameters(part.disposition, where)
-        name = parameters.get("name")
+    def head(self, head: bytes) -> None:
+        heading = _heading(head)
+        name = heading.name
         if name is None:
-            raise Invalid("a part of the form has no name", at=where)
+            raise Invalid("a part of the form has no name", at=f"part {self._parts}")
         # Deprecated by RFC 7578 §4.7; no client of an index encodes, and undecoded text would be wrong text.
-        if part.encoding not in {b"", b"7bit", b"8bit", b"binary"}:
-            raise Invalid(f"the transfer encoding {part.encoding.decode('latin-1')!r} is not supported", at=name)
+        if heading.encoding not in {"", "7bit", "8bit", "binary"}:
+            raise Invalid(f"the transfer encoding {heading.encoding!r} is not supported", at=name)
         self._name = name
         self._count(len(name))
-        filename = parameters.get("filename")
-        if name in self._file_fields:
-            self._begin_file(name, filename)
-        elif filename is None:
-            part.data = bytearray()
+        self._is_content = name in self._file_fields
+        self._text = None
+        if self._is_content:
+            self._begin_file(name, heading)
+        elif heading.filename is None:
+            self._text = bytearray()
         elif name not in _IGNORED_FILES:
             raise Invalid("Should not be a tuple: this field is text, but was sent as a file.", at=name)
 
-    def _begin_file(self, name: str, filename: str | None) -> None:
+    def _begin_file(self, name: str, heading: _Heading) -> None:
+        filename = heading.filename
         if filename is None:
             raise Invalid("Upload payload does not have a file.", at=name, hint="the part needs a filename parameter")
         if self.filename is not None:
             raise Invalid("the form has two files; send one with each request", at=name)
-        if self._part.media_type.startswith(b"image/"):
+        if heading.media_type.startswith("image/"):
             raise Invalid("Invalid distribution file: it is sent as an image.", at=name)
-        self._part.is_content = True
         try:
             # Percent-encoding is RFC 7578's way to send what a header cannot hold (§4.2). `filename*`
             # is forbidden there (§4.2 again) and ignored.
@@ -235,28 +186,23 @@ class UploadForm:
         except UnicodeDecodeError as error:
             raise Invalid(f"the filename {filename!r} is not UTF-8", at=name) from error
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        part = self._part
-        if part.is_content:
-            self._pieces.append(data if end - start == len(data) else memoryview(data)[start:end])
-        elif part.data is not None:
-            self._count(end - start)
-            part.data += data[start:end]
+    def data(self, data: bytes, start: int, stop: int) -> None:
+        if self._is_content:
+            self._pieces.append(data if stop - start == len(data) else memoryview(data)[start:stop])
+        elif self._text is not None:
+            self._count(stop - start)
+            self._text += data[start:stop]
 
-    def _on_part_end(self) -> None:
-        if self._part.data is None:
+    def end(self) -> None:
+        if self._text is None:
             return
         try:
-            value = self._part.data.decode("utf-8")
+            value = self._text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise Invalid(f"is not UTF-8: {error.reason} at byte {error.start}", at=self._name) from error
-        self._part = _Part()
         if value and value.strip() != "UNKNOWN":
             # PyPI escapes NUL too: no database and no terminal takes it.
             self.fields.setdefault(self._name, []).append(value.replace("\x00", "\\x00"))
-
-    def _on_end(self) -> None:
-        self._complete = True
 
     def _count(self, size: int) -> None:
         self._text_bytes += size
@@ -264,29 +210,58 @@ class UploadForm:
             raise Invalid(f"the text fields are larger than {self._max_field_bytes} bytes", at=self._name, status=413)
 
 
-def _parameters(disposition: bytes, where: str) -> dict[str, str]:
-    """The parameters of a part's Content-Disposition. Quoted or not, the first of a name counts.
+def _boundary(content_type: str) -> bytes:
+    start = _FORM_DATA.match(content_type)
+    parameters = _parameters(content_type, start.end()) if start is not None and content_type.isascii() else None
+    boundary = parameters.get("boundary", "") if parameters is not None else ""
+    if not 0 < len(boundary) <= LONGEST_BOUNDARY or "\r" in boundary:
+        raise Invalid(f"expected multipart/form-data with a boundary, not {content_type!r}", at="Content-Type")
+    return boundary.encode()
 
-    Written out because python-multipart's own cuts Windows paths to their last part (for Internet
-    Explorer 6).
-    """
+
+def _heading(head: bytes) -> _Heading:
+    """Raises `Malformed`. Every client sends the same few headers with every upload, so they are remembered."""
+    return _remembered(head) if len(head) <= _LONGEST_REMEMBERED else _heading_of(head)
+
+
+def _heading_of(head: bytes) -> _Heading:
+    given = dict(headers(head))
+    parameters = _disposition(given.get(b"content-disposition", b""))
+    return _Heading(
+        name=parameters.get("name"),
+        filename=parameters.get("filename"),
+        media_type=given.get(b"content-type", b"").decode("latin-1").lower(),
+        encoding=given.get(b"content-transfer-encoding", b"").decode("latin-1").lower(),
+    )
+
+
+_remembered = lru_cache(maxsize=256)(_heading_of)
+
+
+def _disposition(value: bytes) -> dict[str, str]:
+    """The parameters of a part's Content-Disposition."""
     try:
-        text = disposition.decode("utf-8")
+        text = value.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Invalid("the Content-Disposition is not UTF-8", at=where) from error
+        raise Malformed("the Content-Disposition is not UTF-8") from error
     start = _DISPOSITION.match(text)
     if start is None:
-        raise Invalid(f"expected Content-Disposition: form-data, not {text!r}", at=where)
+        raise Malformed(f"expected Content-Disposition: form-data, not {text!r}")
+    parameters = _parameters(text, start.end())
+    if parameters is None:
+        raise Malformed(f"this is no Content-Disposition: {text!r}")
+    return parameters
+
+
+def _parameters(text: str, position: int) -> dict[str, str] | None:
+    """The parameters from `position` on; None if there is anything else. Of several of one name the first counts."""
     parameters: dict[str, str] = {}
-    position = start.end()
     while match := _PARAMETER.match(text, position):
         name, quoted, plain = match.groups()
         value = plain.rstrip(" \t") if quoted is None else _ESCAPED.sub(r"\1", quoted)
         parameters.setdefault(name.lower(), value)
         position = match.end()
-    if text[position:].strip(" \t;"):
-        raise Invalid(f"the Content-Disposition is malformed: {text!r}", at=where)
-    return parameters
+    return None if text[position:].strip(" \t;") else parameters
 
 
 _HEX_32, _HEX_64 = re.compile(r"[0-9a-f]{32}\Z"), re.compile(r"[0-9a-f]{64}\Z")

@@ -1,0 +1,89 @@
+"""What an index reads in an HTML page: its links, `<base>` and `<meta name=…>`, as a browser would.
+
+lexbor knows what attributes and entities mean. But it builds a tree, in time that grows with the square of its
+depth and of the attributes of one tag (1 MiB of "<div>": 137 s). So it is given nothing but links, bases and
+metas, some hundred kB at a time: then 10 MB of anything take a second or two, in constant memory.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from msgspec import Struct
+from selectolax.lexbor import LexborHTMLParser
+
+_PIECE: Final = 256 << 10  # characters that lexbor gets at once, about
+
+# Attributes as HTML's tokeniser takes them, the usual form first. A quote that is never closed reaches to the end.
+_SPACE = r"[ \t\n\f\r]"
+_VALUE = r"""(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^ \t\n\f\r"'>][^ \t\n\f\r>]*+)"""
+_NAME = r"(?:=[^ \t\n\f\r/>=]*+|[^ \t\n\f\r/>=]++)"
+_ATTRIBUTE = rf"""(?:{_SPACE}++[a-z-]++="[^"]*+"|[ \t\n\f\r/]++|{_NAME}(?:{_SPACE}*+={_SPACE}*+{_VALUE}?+)?+)"""
+_END = r"(?=[ \t\n\f\r/>])"
+_RAW = "script|style|title|textarea|xmp|iframe|noembed|noframes"
+_TAGS = re.compile(
+    # What stays, with the text behind it. No link needs a hundred attributes.
+    rf"(<(?:[aA]|[bB][aA][sS][eE]|[mM][eE][tT][aA]){_END}{_ATTRIBUTE}{{0,100}}+>[^<]*+(?:</a>)?+)"
+    # What goes, of which the text behind it stays; a tag without an end takes all that follows with it.
+    r"|(?:<!--(?:-?>|.*?(?:--!?>|\Z))"
+    rf"|<(?P<raw>(?i:{_RAW})){_END}.*?(?:</(?i:(?P=raw)){_END}|\Z)"
+    rf"|</?[a-zA-Z]{_ATTRIBUTE}*+>"
+    r"|<[!?/][^>]*+(?:>|\Z)"
+    r"|<[a-zA-Z].*)([^<]*+)",
+    re.DOTALL,
+)
+
+
+class Link(Struct, frozen=True, gc=False):
+    """An `<a href>`: its URL as written, the attributes by lower-case name, and its text."""
+
+    href: str
+    attributes: Mapping[str, str | None]  # None: present without a value
+    text: str
+
+
+class Document:
+    """A page of HTML. `base` and `meta` are complete when the links have been gone through."""
+
+    def __init__(self, data: bytes) -> None:
+        self.base: str | None = None  # of the first <base href>, the only one that counts
+        self.meta: dict[str, str] = {}  # content by lower-case name
+        self._text = _decoded(data)
+
+    def links(self) -> Iterator[Link]:
+        """Every `<a href>`, in order."""
+        for piece in _pieces(self._text):
+            tree = LexborHTMLParser(piece)
+            for node in tree.css("base[href], meta[name]"):
+                self._note(node.tag, node.attributes)
+            for node in tree.css("a[href]"):
+                attributes = node.attributes
+                yield Link((attributes["href"] or "").strip(), attributes, node.text().strip())
+
+    def _note(self, tag: str | None, attributes: Mapping[str, str | None]) -> None:
+        if tag == "meta":
+            self.meta.setdefault((attributes["name"] or "").lower(), attributes.get("content") or "")
+        elif self.base is None:
+            self.base = attributes["href"] or ""
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")  # pages from before PEP 503; what matters in them is ASCII
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The links, bases and metas of the page, cut between two of them."""
+    kept: list[str] = []
+    size = 0
+    for match in _TAGS.finditer(text):
+        tag = match[1]
+        if tag is not None and size > _PIECE:
+            yield "".join(kept)
+            kept, size = [], 0
+        if part := tag or match[3]:
+            kept.append(part)
+            size += len(part)
+    yield "".join(kept)
