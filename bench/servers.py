@@ -59,7 +59,25 @@ class Entrepot:
 
 def entrepot_command(tools: Tools, data: Path, port: int, folders: Sequence[Path] = ()) -> Command:
     place: Command = ["--data", data, "--host", "127.0.0.1", "--port", str(port)]
-    return [tools.entrepot, "serve", *folders, *place, "--workers", "1"]
+    return [tools.entrepot, "serve", *folders, *place, "--workers", "1", *_config(data, folders)]
+
+
+# What takes uploads has no mirror: it would ask whether each new name is known upstream.
+_PLAIN = """
+[index.private]
+type = "hosted"
+[index.root]
+type = "virtual"
+of = ["private"]
+"""
+
+
+def _config(data: Path, folders: Sequence[Path]) -> Command:
+    if folders:
+        return []
+    file = data.with_name(f"{data.name}.toml")
+    file.write_text(_PLAIN)
+    return ["--config", file]
 
 
 def entrepot(tools: Tools, data: Path, log: Path, folders: Sequence[Path] = ()) -> Entrepot:

@@ -55,7 +55,7 @@ class Staged(Struct, frozen=True, kw_only=True):
     """A complete local file that a store may take over. `size` and `sha256` were computed while it was written.
 
     Whoever staged it removes `path` afterwards; a disk store links it, so the bytes are not copied. `held` has them
-    where they are few and in memory: then it is cheaper to write them than to give the file another name.
+    where they are few and in memory: then they are written from there, and `path` is not looked at.
     """
 
     path: Path

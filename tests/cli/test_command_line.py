@@ -70,7 +70,7 @@ def test_the_same_options_mean_the_same_in_every_command(words: tuple[str, ...])
     assert all(getattr(parameter, "help", None) for parameter in command.params if parameter.name != "help")
 
 
-HEAVY = ("httptools", "starlette", "aiohttp", "uvloop", "packaging", "python_multipart", "rich", "entrepot.web")
+HEAVY = ("httptools", "starlette", "aiohttp", "uvloop", "packaging", "rich", "entrepot.web")
 
 
 def test_help_of_any_command_imports_nothing_heavy() -> None:

@@ -17,12 +17,40 @@ from tests.upstream.stock import Item, wheel
 NAME = "acme-secret"
 MINE = {"acme_secret": "1.0"}
 TRAP: Item = wheel(NAME, "99.0")
-UPSTREAM = '[index.upstream]\ntype = "mirror"\nurl = "{url}"\nprivate-addresses = true\nttl = "0 s"\n'
-HOSTED = '[index.private]\ntype = "hosted"\n[index.root]\ntype = "virtual"\nof = ["private", "upstream"]\n'
-STORED = '[store.main]\nurl = "{store}"\n[index.private]\ntype = "hosted"\nstore = "main"\n[index.root]\ntype = "virtual"\nof = ["private", "upstream"]\n'
-FOLDER = (
-    '[index.wheels]\ntype = "folder"\npath = "{folder}"\n[index.root]\ntype = "virtual"\nof = ["wheels", "upstream"]\n'
-)
+UPSTREAM = """
+[index.upstream]
+type = "mirror"
+url = "{url}"
+private-addresses = true
+ttl = "0 s"
+"""
+HOSTED = """
+[index.private]
+type = "hosted"
+[index.root]
+type = "virtual"
+of = ["private", "upstream"]
+"""
+STORED = """
+[access]
+store = "data"
+[store.main]
+url = "{store}"
+[index.private]
+type = "hosted"
+store = "main"
+[index.root]
+type = "virtual"
+of = ["private", "upstream"]
+"""
+FOLDER = """
+[index.wheels]
+type = "folder"
+path = "{folder}"
+[index.root]
+type = "virtual"
+of = ["wheels", "upstream"]
+"""
 
 
 @pytest.fixture

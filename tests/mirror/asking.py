@@ -2,8 +2,9 @@
 
 import hashlib
 import http.client
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,12 @@ def assert_never_whole(server: Server, name: str, item: Item) -> None:
 
 def blobs(server: Server, index: str = "upstream") -> dict[str, int]:
     """The files of an index that were committed, and their sizes."""
-    folder = server.data / "store" / index / "blobs"
-    return {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    found = {}
+    for folder, _, filenames in os.walk(server.data / "store" / index / "blobs"):  # which bears what is taken away
+        for filename in filenames:
+            with suppress(FileNotFoundError):
+                found[filename] = os.stat(f"{folder}/{filename}").st_size
+    return found
 
 
 def is_kept(server: Server, item: Item) -> bool:

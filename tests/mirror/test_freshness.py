@@ -98,6 +98,14 @@ def test_a_page_is_served_on_while_upstream_fails_and_says_how_old_it_is(
         assert answer is not None
         assert 0 <= int(answer.headers[STALE]) < 60
         assert [file["filename"] for file in answer.json()["files"]] == [OLD.filename]
+
+
+def test_a_page_is_as_it_should_be_when_upstream_answers_again(mirror: Mirror, upstream: Upstream) -> None:
+    upstream.add("demo", OLD)
+    server = mirror(ttl=ALWAYS)
+    assert names(server, "demo")
+    with upstream.away():
+        until(lambda: _marked(server), what="a page that is marked as stale")
     upstream.add("demo", NEW)
     until(lambda: names(server, "demo") == BOTH, within=30, what="the new file")
     assert STALE not in ask_page(server, "demo").headers

@@ -50,6 +50,11 @@ max-age = "10 min"
 trusted-proxies = ["{TRUSTED}"]
 [access]
 open = true
+[index.private]
+type = "hosted"
+[index.root]
+type = "virtual"
+of = ["private"]
 """
 
 

@@ -180,8 +180,8 @@ def test_what_is_nowhere_is_404(front: Front, path: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["simple", "local", "explain", "legacy", "files"])
-def test_a_project_may_have_the_name_of_a_view(front: Front, word: str) -> None:
-    file = sdist(word)
+def test_a_project_may_have_the_name_of_a_view(make: Callable[..., Front], word: str) -> None:
+    front, file = make("asgi", '[index.root]\ntype = "hosted"\n'), sdist(word)
     assert front.upload(file.form()).status == 200
     assert front.get(f"/packages/{word}/{file.filename}").body == file.data
 
@@ -225,6 +225,11 @@ def test_what_is_no_distribution_cannot_be_put(front: Front, filename: str, why:
 def test_the_page_of_a_version_is_that_of_its_project(front: Front, view: str, asked: str, meant: str) -> None:
     answer = front.get(f"/{view}/{asked}")
     assert (answer.status, answer.headers["location"]) == (301, f"/{view}/{meant}")
+
+
+@pytest.mark.parametrize("path", ["foo/bar", "foo/", "foo/bar/", "foo%2Fbar/", "-/1.0"])
+def test_what_is_no_version_of_a_project_is_404(front: Front, path: str) -> None:
+    assert front.get(f"/simple/{path}").status == 404
 
 
 def test_it_stays_below_the_sub_path(below: Front) -> None:

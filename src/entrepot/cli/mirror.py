@@ -37,7 +37,7 @@ def mirror(
         typer.Option("--platform", metavar="TAG", help="Only what this platform installs: linux, win_amd64…; repeats."),
     ] = None,
     with_dependencies: Annotated[
-        bool, typer.Option("--with-dependencies", help="Also what the requirements need, as uv resolves it; uv must be there.")
+        bool, typer.Option("--with-dependencies", help="Also what the requirements need; uv resolves it.")
     ] = False,
     pre: Annotated[bool, typer.Option("--pre", help="Pre-releases are as good as releases.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="How many files at once; else 8.")] = 8,

@@ -22,7 +22,7 @@ from entrepot.web.files import Files, Sent
 from entrepot.web.pages import named, redirect
 from entrepot.web.site import Site, may
 from entrepot.web.upload import Uploads, patiently, receive
-from entrepot.wire import filenames
+from entrepot.wire import filenames, metadata
 from entrepot.wire.choice import Choice
 from entrepot.wire.requirements import Asked, parse_lines
 from entrepot.wire.upload_form import Form, Piece, UploadForm
@@ -92,6 +92,9 @@ class Older:
 
     async def version(self, request: Request) -> Response:
         """`GET /simple/{project}/{version}`: the page of the project has all versions."""
+        version: str = request.path_params["version"]
+        if metadata.parsed_version(version) is None:
+            raise NotFound(f"{problems.shortened(version)!r} is no version")
         view = request.scope["path"].split("/")[1]
         return redirect(self._site, request, f"/{view}/{named(request)}/")
 

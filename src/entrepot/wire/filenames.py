@@ -228,7 +228,10 @@ def ordered(files: Iterable[File]) -> tuple[File, ...]:
     """By (version, filename); files without a PEP 440 version come first."""
     files = tuple(files)
     ranks = _ranks({file.version for file in files})
-    return tuple(sorted(files, key=lambda file: (ranks[file.version], file.filename)))
+    # Numbered, so that files themselves are never compared, and no function is called for each.
+    places = [ranks[file.version] for file in files]
+    keys = sorted(zip(places, [file.filename for file in files], range(len(files)), strict=True))
+    return tuple([files[number] for _, _, number in keys])
 
 
 def inserted(files: tuple[File, ...], file: File) -> tuple[File, ...]:

@@ -45,10 +45,10 @@ class Link(Struct, frozen=True, gc=False):
 class Document:
     """A page of HTML. `base` and `meta` are complete when the links have been gone through."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, text: str) -> None:
         self.base: str | None = None  # of the first <base href>, the only one that counts
         self.meta: dict[str, str] = {}  # content by lower-case name
-        self._text = _decoded(data)
+        self._text = text
 
     def links(self) -> Iterator[Link]:
         """Every `<a href>`, in order."""
@@ -67,7 +67,7 @@ class Document:
             self.base = attributes["href"] or ""
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

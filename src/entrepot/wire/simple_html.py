@@ -15,8 +15,9 @@ from entrepot.errors import EntrepotError, Invalid, collected
 from entrepot.model import ACTIVE, File, Project, ProjectName, Status, is_valid_name, normalise
 from entrepot.wire import filenames
 from entrepot.wire.filenames import Distribution
-from entrepot.wire.links import Document, Link
+from entrepot.wire.links import Document, Link, decoded
 from entrepot.wire.simple_json import Page, absolute, check_version, checked, href, shown, status_of, utc, web_url
+from entrepot.wire.usual_html import Usual, UsualLink, versions
 
 API_VERSION: Final = "1.4"  # for ever: later versions are JSON only (PEP 833)
 
@@ -103,16 +104,43 @@ def parse(data: bytes, *, base: str, name: ProjectName) -> Page:
     The name has to be given: in HTML it stands only in the title, in words. A link that leads to no
     distribution is left out, as pip does; of two to one filename the first counts. Raises `Invalid`.
     """
-    document = Document(data)
+    text = decoded(data)
+    usual = Usual(text)
+    if (links := usual.links()) is not None:
+        return _usual_page(name, Document(usual.head), links, base)
+    document = Document(text)
     found: _Found = {}
     for number, link in enumerate(document.links(), 1):
         filename, version = _distribution(link, name)
         if version is not None and filename not in found:
             found[filename] = number, version, link
     base = _base(document, base)
+    return _page(name, found, base, _told_status(document))
+
+
+def _usual_page(name: ProjectName, document: Document, links: list[UsualLink], base: str) -> Page:
+    """The same, where there is nothing to be careful about."""
+    list(document.links())  # the head has none, but its metas
+    _check_version(document)
+    version_of = versions(name)
+    folders: dict[str, str] = {}
+    files: list[File] = []
+    urls: dict[str, str] = {}
+    for folder, filename, digest, attributes in links:
+        version = version_of(filename)
+        if version is None or filename in urls:
+            continue
+        absolute_folder = folder if folder.startswith("http") else folders.get(folder)
+        if absolute_folder is None:
+            absolute_folder = folders[folder] = urljoin(base, folder or ".")
+        urls[filename] = absolute_folder + filename
+        files.append(_file(attributes, filename, version, {"sha256": digest}, base))
+    return Page(Project(name=name, files=filenames.ordered(files), status=_told_status(document)), urls)
+
+
+def _told_status(document: Document) -> Status:
     meta = document.meta
-    status = status_of(meta.get("pypi:project-status", "active"), meta.get("pypi:project-status-reason"))
-    return _page(name, found, base, status)
+    return status_of(meta.get("pypi:project-status", "active"), meta.get("pypi:project-status-reason"))
 
 
 def parse_flat(data: bytes, *, base: str) -> dict[ProjectName, Page]:
@@ -120,7 +148,7 @@ def parse_flat(data: bytes, *, base: str) -> dict[ProjectName, Page]:
 
     Which project a file belongs to is told by its filename alone. Raises `Invalid`.
     """
-    document = Document(data)
+    document = Document(decoded(data))
     projects: dict[ProjectName, _Found] = {}
     for number, link in enumerate(document.links(), 1):
         if told := _told(link):
@@ -133,7 +161,7 @@ def parse_flat(data: bytes, *, base: str) -> dict[ProjectName, Page]:
 
 def parse_list(data: bytes) -> tuple[ProjectName, ...]:
     """The names in a list of projects: normal, each once, in the order given; what is no name is left out."""
-    document = Document(data)
+    document = Document(decoded(data))
     listed = (link.text if is_valid_name(link.text) else _last_part(link.href.rstrip("/")) for link in document.links())
     names = tuple(dict.fromkeys(normalise(name) for name in listed if is_valid_name(name)))
     _check_version(document)
@@ -168,7 +196,7 @@ def _page(name: ProjectName, found: _Found, base: str, status: Status = ACTIVE) 
         url, _, fragment = link.href.partition("#")
         try:
             urls[filename] = absolute(base, url)
-            files.append(_file(link.attributes, filename, version, fragment, base))
+            files.append(_file(link.attributes, filename, version, _hashes(fragment), base))
         except Invalid as problem:
             problems.append(Invalid(problem.message, at=f"link {number}, {problem.at}"))
     if fault := collected(problems, "the page"):
@@ -215,11 +243,13 @@ _METADATA_HASH = re.compile(r"(\w+)=([0-9A-Fa-f]+)\Z", re.ASCII)
 _SIGNED = {"true": True, "false": False}
 
 
-def _file(given: Mapping[str, str | None], filename: str, version: str, fragment: str, base: str) -> File:
+def _file(given: Mapping[str, str | None], filename: str, version: str, hashes: Mapping[str, str], base: str) -> File:
+    if not given:
+        return File(filename=filename, version=version, hashes=hashes)
     return File(
         filename=filename,
         version=version,
-        hashes=_hashes(fragment),
+        hashes=hashes,
         # Not of the standard, but some mirrors add it, and nothing else in HTML tells it.
         uploaded=_moment(given.get("data-upload-time")),
         requires_python=given.get("data-requires-python") or None,
