@@ -11,7 +11,12 @@ from bench.processes import Unmeasured
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}  # program: Debian package
-RIVALS = {"pypi-server": "pypiserver", "devpi-server": "devpi-server"}  # program: distribution
+# program: distributions
+RIVALS = {
+    "pypi-server": ("pypiserver",),
+    "devpi-server": ("devpi-server",),
+    "gunicorn": ("proxpi", "gunicorn"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,7 @@ class Tools:
             "nginx": _first_line([self.nginx, "-v"]).removeprefix("nginx version: nginx/"),
             "pypiserver": pinned.get("pypiserver", "not installed"),
             "devpi-server": pinned.get("devpi-server", "not installed"),
+            "proxpi": pinned.get("proxpi", "not installed"),
             "wrk": _first_line([self.wrk, "-v"]).removeprefix("wrk ").split(" Copyright")[0],
             "Python": sys.version.split()[0],
         }
@@ -66,7 +72,8 @@ def _by_apt(packages: list[str]) -> None:
 
 def _by_pip(environment: Path) -> None:
     """The rivals from the index that pip is configured for; without one the others are measured alone."""
-    print("installing", *RIVALS.values(), "into", environment, flush=True)
+    wanted = [name for names in RIVALS.values() for name in names]
+    print("installing", *wanted, "into", environment, flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
     pip: list[str | Path] = [
         environment / "bin" / "python",
@@ -75,7 +82,7 @@ def _by_pip(environment: Path) -> None:
         "--disable-pip-version-check",
         "-qq",
     ]
-    done = subprocess.run([*pip, "install", *RIVALS.values()], check=False)
+    done = subprocess.run([*pip, "install", *wanted], check=False)
     if done.returncode:
         print("bench: the rivals cannot be installed; they will be shown as not measured", flush=True)
 

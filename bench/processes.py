@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,7 +83,8 @@ class Running:
         return found
 
 
-def start(command: Sequence[str | Path], log: Path) -> Running:
+def start(command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None) -> Running:
+    """`env` is what is set beside our own environment."""
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with log.open("ab") as out:  # appending, so that the log may be emptied under the server
@@ -93,6 +94,7 @@ def start(command: Sequence[str | Path], log: Path) -> Running:
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | dict(env or {}),
         )
     return Running(process=process, log=log)
 

@@ -221,18 +221,29 @@ class Devpi:
         return Door(url=f"{self.base}/bench/dev/", user="bench", password=self.token)
 
 
-def devpi_command(tools: Tools, port: int, home: Path) -> Command:
+def devpi_command(tools: Tools, port: int, home: Path, *, offline: bool = True) -> Command:
     program = tools.rivals / "devpi-server"
     if not program.exists():
         raise Unmeasured("devpi-server is not installed")
     place: Command = ["--serverdir", home, "--host", "127.0.0.1", "--port", str(port)]
-    return [program, *place, "--offline-mode", "--keyfs-cache-size", "200000"]
+    return [program, *place, *(["--offline-mode"] if offline else []), "--keyfs-cache-size", "200000"]
 
 
 def devpi(tools: Tools, home: Path, log: Path) -> Devpi:
     """A new devpi with the user `bench` and the index `bench/dev`."""
+    return _devpi_with(tools, home, log, "dev", {"type": "stage", "bases": ""}, offline=True)
+
+
+def devpi_mirror(tools: Tools, home: Path, log: Path, upstream: str) -> Devpi:
+    """A new devpi whose index `bench/mirror` mirrors `upstream`, when it has read the list of all names there."""
+    server = _devpi_with(tools, home, log, "mirror", {"type": "mirror", "mirror_url": upstream}, offline=False)
+    _ready(server.running, f"{server.base}/bench/mirror/+simple/pip/")
+    return server
+
+
+def _devpi_with(tools: Tools, home: Path, log: Path, index: str, what: dict[str, str], *, offline: bool) -> Devpi:
     port = free_port()
-    command = devpi_command(tools, port, home)
+    command = devpi_command(tools, port, home, offline=offline)
     setup: Command = ["--serverdir", home, "--no-root-pypi", "--root-passwd", DEVPI_PASSWORD]
     done = subprocess.run([tools.rivals / "devpi-init", *setup], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -242,7 +253,7 @@ def devpi(tools: Tools, home: Path, log: Path) -> Devpi:
     root = _devpi_login(port, "root")
     _devpi(port, "PUT", "/bench", {"password": DEVPI_PASSWORD}, f"root:{root}")
     token = _devpi_login(port, "bench")
-    _devpi(port, "PUT", "/bench/dev", {"type": "stage", "bases": ""}, f"bench:{token}")
+    _devpi(port, "PUT", f"/bench/{index}", what, f"bench:{token}")
     return Devpi(running=running, base=f"http://127.0.0.1:{port}", token=token)
 
 
@@ -270,6 +281,31 @@ def _devpi(port: int, method: str, path: str, body: dict[str, str], proof: str) 
     parsed = json.loads(text)
     assert isinstance(parsed, dict)
     return parsed
+
+
+def proxpi(tools: Tools, home: Path, log: Path, upstream: str) -> tuple[Running, str]:
+    """As its image runs it, with more threads; and its index."""
+    program = tools.rivals / "gunicorn"
+    if not program.exists():
+        raise Unmeasured("proxpi is not installed")
+    port = free_port()
+    command: Command = [program, "--bind", f"127.0.0.1:{port}", "--threads", "32", "proxpi.server:app"]
+    settings = {"PROXPI_INDEX_URL": upstream, "PROXPI_CACHE_DIR": str(home)}
+    running = start(command, log, settings)
+    base = f"http://127.0.0.1:{port}"
+    _ready(running, f"{base}/health")
+    return running, f"{base}/index/"
+
+
+def mirror(tools: Tools, home: Path, log: Path, settings: str) -> Entrepot:
+    """An entrepot of its own configuration."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "entrepot.toml").write_text(settings)
+    port = free_port()
+    running = start([*entrepot_command(tools, home / "data", port), "--config", home / "entrepot.toml"], log)
+    base = f"http://127.0.0.1:{port}"
+    _ready(running, f"{base}/health")
+    return Entrepot(running=running, base=base, token="")
 
 
 def _ready(running: Running, url: str) -> None:

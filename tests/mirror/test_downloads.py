@@ -25,7 +25,7 @@ from tests.mirror.asking import (
 from tests.mirror.conftest import Mirror, Mirrored
 from tests.upstream.double import Upstream
 from tests.upstream.faults import other_bytes
-from tests.upstream.stock import Item, Manner, sdist, wheel
+from tests.upstream.stock import Item, Manner, sdist, thousands, wheel
 
 MIB = 1 << 20
 
@@ -302,3 +302,18 @@ def test_memory_does_not_grow_with_clients_and_bytes(mirror: Mirror, upstream: U
     assert digests == [item.sha256] * 20
     assert whole(upstream, "demo", item) == 1
     assert peak_memory(worker) - before < 64 * MIB
+
+
+def test_memory_is_bounded_however_many_pages_were_asked_for(mirror: Mirror, upstream: Upstream) -> None:
+    """Pages of thousands of files, more of them than may be held at once."""
+    manner = Manner(etag=False)
+    for number in range(60):
+        upstream.add(f"many{number}", *thousands(f"many{number}", 4_400), manner=manner)
+    server = mirror(prefetch="0", timeout='"20 s"')
+    for number in range(10):
+        assert names(server, f"many{number}")
+    [worker] = server.workers()
+    before = peak_memory(worker)
+    for number in range(10, 60):
+        assert names(server, f"many{number}")
+    assert peak_memory(worker) - before < 100 * MIB

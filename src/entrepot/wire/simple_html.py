@@ -98,13 +98,13 @@ def _escaped(text: str) -> str:
     return escape(text).replace("\t", "&#9;").replace("\n", "&#10;").replace("\r", "&#13;")
 
 
-def parse(data: bytes, *, base: str, name: ProjectName) -> Page:
+def parse(data: bytes | str, *, base: str, name: ProjectName) -> Page:
     """The page of project `name` in `data`, which came from the URL `base`.
 
     The name has to be given: in HTML it stands only in the title, in words. A link that leads to no
     distribution is left out, as pip does; of two to one filename the first counts. Raises `Invalid`.
     """
-    text = decoded(data)
+    text = data if isinstance(data, str) else decoded(data)
     usual = Usual(text)
     if (links := usual.links()) is not None:
         return _usual_page(name, Document(usual.head), links, base)

@@ -66,13 +66,16 @@ def _attributes(text: str) -> dict[str, str]:
 
 
 def versions(project: ProjectName) -> Callable[[str], str | None]:
-    """`version_of` for many files of a project, in which all wheels of a version have one answer."""
+    """`version_of` for many files of a project, in which those of a version have one answer."""
     known: dict[str, str | None] = {}
 
     def version(filename: str) -> str | None:
-        if not filename.endswith(".whl"):
+        if filename.endswith(".whl"):
+            stem = filename.rsplit("-", 3)[0]
+        elif filename.endswith(".tar.gz") and filename.count("-") == 1:
+            stem = filename[:-7]  # as that of the wheels of its version, and with one dash it can mean nothing else
+        else:
             return version_of(filename, project)
-        stem = filename.rsplit("-", 3)[0]
         try:
             return known[stem]
         except KeyError:

@@ -282,7 +282,7 @@ def parse(kept: Kept, name: ProjectName) -> Page:
     if kind.endswith("json"):
         return simple_json.parse(kept.body.encode(), base=kept.url)
     if kind.endswith("html"):
-        return simple_html.parse(kept.body.encode(), base=kept.url, name=name)
+        return simple_html.parse(kept.body, base=kept.url, name=name)
     raise Invalid(f"upstream sent {kind or 'no content type'} in place of a page", at=kept.url)
 
 
