@@ -42,6 +42,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
         servers.end()
 
 
+@pytest.fixture(scope="session")
+def always(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
+    """The same, but no page is ever fresh."""
+    servers = Servers(tmp_path_factory.mktemp("always"))
+    with Upstream() as upstream:
+        config = CONFIG.format(url=upstream.url, more='private-addresses = true\nttl = "0 s"\nprefetch = 0\n')
+        yield Mirrored(servers(config=config, env=NO_PROXY), upstream)
+        servers.end()
+
+
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     """An upstream of the test's own."""

@@ -1,6 +1,7 @@
 """An upstream that fails is a failure, soon, and never "not found", which would send clients elsewhere."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -14,25 +15,31 @@ from tests.mirror.asking import (
     ask_page,
     assert_unavailable,
     download,
+    fresh,
     names,
     path_of,
     until_kept,
 )
-from tests.mirror.conftest import Mirror
+from tests.mirror.conftest import Mirror, Mirrored
 from tests.upstream.double import Upstream
 from tests.upstream.stock import Manner, wheel
 
 ITEM = wheel("demo", size=300_000)
 LIMIT = 15  # seconds in which a client must know, with a timeout of one second
-FAULTS = {
+SOON = '"1 s"'
+ANSWERS: dict[str, dict[str, Any]] = {
     "500": {"status": 500},
     "503": {"status": 503},
     "429": {"status": 429, "headers": {"retry-after": "30"}},
     "401": {"status": 401},
     "403": {"status": 403},
+    "loop": {},
+}
+SILENCES: dict[str, dict[str, Any]] = {
     "dropped": {"drop": True},
     "silent": {"delay": 60},
-    "loop": {"redirect": "/simple/demo/"},
+    "cut": {"cut": 5},
+    "refused": {},
 }
 
 
@@ -43,29 +50,55 @@ def in_time(server: Server, path: str) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "cut", "refused"])
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_a_cold_page_of_which_upstream_says_no_is_unavailable(always: Mirrored, fault: str) -> None:
+    name = fresh()
+    always.upstream.add(name, wheel(name))
+    with always.upstream.fault(f"/simple/{name}/", **_said(fault, f"/simple/{name}/")):
+        assert_unavailable(in_time(always.server, f"/simple/{name}/"))
+    assert names(always.server, name)
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_a_cold_file_of_which_upstream_says_no_is_unavailable(always: Mirrored, fault: str) -> None:
+    name = fresh()
+    item = wheel(name)
+    always.upstream.add(name, item)
+    assert names(always.server, name)
+    path = path_of(name, item)
+    with always.upstream.fault(f"/files/{name}/*", **_said(fault, path)):
+        assert_unavailable(in_time(always.server, path))
+        assert_unavailable(in_time(always.server, f"{path}.metadata"))
+    assert download(always.server, name, item).body == item.data
+
+
+def _said(fault: str, path: str) -> dict[str, Any]:
+    return {"redirect": path} if fault == "loop" else ANSWERS[fault]
+
+
+@pytest.mark.parametrize("fault", SILENCES)
 def test_a_cold_page_is_unavailable(mirror: Mirror, upstream: Upstream, fault: str) -> None:
     upstream.add("demo", ITEM)
-    server = mirror(timeout='"1 s"')
-    if fault == "refused":
-        upstream.go_away()
-    else:
-        upstream.fault(**{**FAULTS, "cut": {"cut": 5}}[fault])  # type: ignore[arg-type]
+    server = mirror(timeout=SOON)
+    _silence(upstream, fault)
     assert_unavailable(in_time(server, "/simple/demo/"))
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "refused"])
+@pytest.mark.parametrize("fault", [fault for fault in SILENCES if fault != "cut"])
 def test_a_cold_file_is_unavailable(mirror: Mirror, upstream: Upstream, fault: str) -> None:
     upstream.add("demo", ITEM)
-    server = mirror(timeout='"1 s"', prefetch="0")
+    server = mirror(timeout=SOON, prefetch="0")
     assert names(server, "demo")
+    _silence(upstream, fault)
+    assert_unavailable(in_time(server, path_of("demo", ITEM)))
+    assert_unavailable(in_time(server, f"{path_of('demo', ITEM)}.metadata"))
+
+
+def _silence(upstream: Upstream, fault: str) -> None:
     if fault == "refused":
         upstream.go_away()
     else:
-        what = {**FAULTS, "loop": {"redirect": path_of("demo", ITEM)}}[fault]
-        upstream.fault("/files/*", **what)  # type: ignore[arg-type]
-    assert_unavailable(in_time(server, path_of("demo", ITEM)))
-    assert_unavailable(in_time(server, f"{path_of('demo', ITEM)}.metadata"))
+        upstream.fault(**SILENCES[fault])
 
 
 def test_one_file_that_fails_keeps_nothing_else_from_coming(mirror: Mirror, upstream: Upstream) -> None:
@@ -107,7 +140,7 @@ def test_warm_pages_stay_fast_and_upstream_is_left_alone_while_it_is_down(
     projects = [f"warm{number}" for number in range(10)]
     for name in projects:
         upstream.add(name, wheel(name), manner=Manner(metadata="none"))
-    server = mirror(ttl='"0 s"', timeout='"1 s"', prefetch="0")
+    server = mirror(ttl='"0 s"', timeout=SOON, prefetch="0")
     for name in projects:
         assert names(server, name)
     upstream.quiet()
@@ -134,7 +167,7 @@ def test_warm_pages_stay_fast_and_upstream_is_left_alone_while_it_is_down(
 def test_cold_requests_are_refused_at_once_while_upstream_is_known_to_be_down(
     mirror: Mirror, upstream: Upstream
 ) -> None:
-    server = mirror(timeout='"1 s"')
+    server = mirror(timeout=SOON)
     upstream.fault(delay=60)
     assert_unavailable(in_time(server, "/simple/first/"))
     until(lambda: _at_once(server), within=20, what="a refusal at once")

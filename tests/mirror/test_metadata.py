@@ -99,24 +99,20 @@ def test_our_own_wins_where_upstreams_is_wrong_or_not_there(shared: Mirrored, to
 
 
 @pytest.mark.parametrize("status", [403, 500, 503])
-def test_our_own_wins_where_upstreams_fails(mirror: Mirror, upstream: Upstream, status: int) -> None:
-    item = wheel("demo")
-    upstream.add("demo", item)
-    server = mirror(prefetch="0")
-    assert names(server, "demo")
-    upstream.fault("/files/*.metadata", status=status)
-    answer = metadata(server, "demo", item)
+def test_our_own_wins_where_upstreams_fails(always: Mirrored, status: int) -> None:
+    name, item = stocked(always)
+    assert names(always.server, name)
+    with always.upstream.fault(f"/files/{name}/*.metadata", status=status):
+        answer = metadata(always.server, name, item)
     assert (answer.status, answer.body) == (200, item.metadata)
 
 
-def test_if_neither_can_be_had_it_is_unavailable(mirror: Mirror, upstream: Upstream) -> None:
-    item = wheel("demo")
-    upstream.add("demo", item)
-    server = mirror(prefetch="0")
-    assert names(server, "demo")
-    with upstream.fault("/files/*", status=503):
-        assert_unavailable(metadata(server, "demo", item))
-    until(lambda: metadata(server, "demo", item).status == 200, within=30, what="the metadata")
+def test_if_neither_can_be_had_it_is_unavailable(always: Mirrored) -> None:
+    name, item = stocked(always)
+    assert names(always.server, name)
+    with always.upstream.fault(f"/files/{name}/*", status=503):
+        assert_unavailable(metadata(always.server, name, item))
+    until(lambda: metadata(always.server, name, item).status == 200, within=30, what="the metadata")
 
 
 def test_it_is_kept(shared: Mirrored) -> None:
@@ -216,6 +212,8 @@ def test_static_metadata_of_an_sdist_is_told_once_it_is_here(shared: Mirrored) -
     for item in (static, dynamic):
         assert download(shared.server, name, item).body == item.data
         until_kept(shared.server, item)
-    until(lambda: listed(shared.server, name)[static.filename].get("core-metadata"), what="the sdist's metadata")
+    until(
+        lambda: listed(shared.server, name)[static.filename].get("core-metadata"), within=5, what="the sdist's metadata"
+    )
     assert b"Metadata-Version: 2.2\n" in metadata(shared.server, name, static).body
     assert not listed(shared.server, name)[dynamic.filename].get("core-metadata")

@@ -200,13 +200,11 @@ def test_names_that_were_asked_for_are_listed_and_all_names_on_request(shared: M
     ids=["broken-json", "noise", "nothing"],
 )
 @pytest.mark.parametrize("kind", [raw.JSON, "text/plain", "application/octet-stream"])
-def test_what_is_no_page_is_a_failure_and_not_an_empty_project(
-    mirror: Mirror, upstream: Upstream, body: bytes, kind: str
-) -> None:
-    upstream.add("demo", wheel("demo"))
-    server = mirror()
-    upstream.fault("/simple/*", body=body, headers={"content-type": kind})
-    assert ask_page(server, "demo").status in {502, 503}
+def test_what_is_no_page_is_a_failure_and_not_an_empty_project(always: Mirrored, body: bytes, kind: str) -> None:
+    name = fresh()
+    always.upstream.add(name, wheel(name))
+    with always.upstream.fault(f"/simple/{name}/", body=body, headers={"content-type": kind}):
+        assert ask_page(always.server, name).status in {502, 503}
 
 
 def test_a_flat_page_has_every_project(mirror: Mirror, upstream: Upstream) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tests.e2e import raw
 from tests.e2e.processes import free_port
 from tests.e2e.servers import Options, Servers
-from tests.mirror.asking import UNAVAILABLE, ask_page, download, names, path_of
+from tests.mirror.asking import UNAVAILABLE, ask_page, download, fresh, names, path_of
 from tests.mirror.conftest import CONFIG, NO_PROXY, Mirror, Mirrored
 from tests.upstream.double import OTHER, Upstream
 from tests.upstream.stock import Manner, wheel
@@ -26,43 +26,43 @@ def test_a_relative_redirect_is_followed_and_the_page_read_from_there(mirror: Mi
     assert page("/mirrors/one/demo/demo-1.0-py3-none-any.whl")
 
 
-def test_a_file_that_lies_elsewhere_on_the_same_host_is_fetched_from_there(mirror: Mirror, upstream: Upstream) -> None:
-    upstream.add("demo", ITEM)
-    upstream.add("store", ITEM)
-    server = mirror(prefetch="0")
-    assert names(server, "demo")
-    upstream.fault(path_of("demo", ITEM), redirect=path_of("store", ITEM))
-    assert download(server, "demo", ITEM).body == ITEM.data
+def test_a_file_that_lies_elsewhere_on_the_same_host_is_fetched_from_there(always: Mirrored) -> None:
+    name, store = fresh(), fresh("store")
+    item = wheel(name)
+    always.upstream.add(name, item)
+    always.upstream.add(store, item)
+    assert names(always.server, name)
+    with always.upstream.fault(path_of(name, item), redirect=path_of(store, item)):
+        assert download(always.server, name, item).body == item.data
 
 
 @pytest.mark.parametrize("what", ["page", "file"])
-def test_a_redirect_to_another_host_without_https_is_refused(mirror: Mirror, upstream: Upstream, what: str) -> None:
-    upstream.add("demo", ITEM)
-    server = mirror(prefetch="0")
-    path = "/simple/demo/"
+def test_a_redirect_to_another_host_without_https_is_refused(always: Mirrored, what: str) -> None:
+    name = fresh()
+    item = wheel(name)
+    always.upstream.add(name, item)
+    path = f"/simple/{name}/"
     if what == "file":
-        assert names(server, "demo")
-        path = path_of("demo", ITEM)
-    upstream.fault(path, redirect=f"{upstream.other}{path}")
-    assert server.get(path).status in UNAVAILABLE
-    assert upstream.asked(host=OTHER) == []
+        assert names(always.server, name)
+        path = path_of(name, item)
+    with always.upstream.fault(path, redirect=f"{always.upstream.other}{path}"):
+        assert always.server.get(path).status in UNAVAILABLE
+    assert always.upstream.asked(path, host=OTHER) == []
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "http://[", "//"])
-def test_a_redirect_to_what_is_no_web_address_is_refused(mirror: Mirror, upstream: Upstream, target: str) -> None:
-    upstream.add("demo", ITEM)
-    server = mirror()
-    upstream.fault("/simple/demo/", redirect=target)
-    assert ask_page(server, "demo").status in UNAVAILABLE
-
-
-@pytest.mark.parametrize("target", ["/simple/demo/", "/simple/demo/?again"])
-def test_a_redirect_that_leads_nowhere_ends(mirror: Mirror, upstream: Upstream, target: str) -> None:
-    upstream.add("demo", ITEM)
-    server = mirror()
-    upstream.fault("/simple/demo/", redirect=target)
-    assert ask_page(server, "demo").status in UNAVAILABLE
-    assert len(upstream.asked()) < 60
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "http://[", "//", "/simple/elsewhere/?again"]
+)
+def test_a_redirect_to_what_is_no_web_address_or_for_ever_is_refused(always: Mirrored, target: str) -> None:
+    name = fresh()
+    always.upstream.add(name, ITEM)
+    with (
+        always.upstream.fault(f"/simple/{name}/", redirect=target),
+        always.upstream.fault("/simple/elsewhere/", redirect=target),
+    ):
+        always.upstream.forget()
+        assert ask_page(always.server, name).status in UNAVAILABLE
+        assert len(always.upstream.asked()) < 30
 
 
 # Private networks.
