@@ -35,6 +35,9 @@ _MOST_DEPENDENCIES: Final = 10_000
 _VCS: Final = {"git", "hg", "svn", "bzr"}
 
 
+_FIRST_STATIC = Version("2.2")
+
+
 class CoreMetadata(Struct, frozen=True, kw_only=True):
     """The core metadata fields that an index shows. Absent text is "", absent lists are empty.
 
@@ -79,6 +82,18 @@ def parse(data: bytes) -> CoreMetadata:
     """Read whatever can be read: unknown fields and wrong values are kept or dropped, never refused."""
     headers, body, _ = _split(data.decode("utf-8", "replace"))
     return _read(headers, body)
+
+
+_BINDING = frozenset({"requires-dist", "requires-python", "provides-extra"})
+
+
+def is_static(pkg_info: bytes) -> bool:
+    """Whether an sdist's PKG-INFO holds for every wheel that is built from it, as far as resolvers ask (PEP 643)."""
+    found = parse(pkg_info)
+    version = parsed_version(found.metadata_version)
+    if version is None or version < _FIRST_STATIC:
+        return False
+    return _BINDING.isdisjoint(field.strip().lower() for field in found.dynamic)
 
 
 def check(data: bytes, *, at: str = "METADATA") -> tuple[CoreMetadata, tuple[Invalid, ...]]:

@@ -18,6 +18,7 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from entrepot.errors import EntrepotError, Unavailable
+from entrepot.http1 import files
 from entrepot.index import Span, Staged
 from entrepot.model import File, ProjectName
 from entrepot.sources.mirror.upstream import Upstream
@@ -26,7 +27,7 @@ from entrepot.threads import finished
 
 log = logging.getLogger(__name__)
 
-_PIECE = 256 << 10  # bytes read for one client at a time
+_PIECE = 64 << 10  # bytes read for one client at a time: many may share a download
 _RESUMED = 3  # times that a download that was cut is taken up again
 _LOOK = 0.03  # seconds between two looks at a file that another worker writes
 _STRONGEST = ("sha512", "sha384", "sha256", "blake2b", "sha3_256", "sha224", "sha1", "md5")
@@ -232,7 +233,10 @@ class Growing:
         while self._close.alive and (self._stop is None or self._at < self._stop):
             there = download.readable if self._stop is None else min(self._stop, download.readable)
             if self._at < there:
-                piece = await finished(os.pread, self._fd, min(_PIECE, there - self._at), self._at)
+                stop = min(there, self._at + _PIECE)
+                piece = files.at_hand(self._fd, self._at, stop)
+                if piece is None:
+                    piece = await finished(os.pread, self._fd, stop - self._at, self._at)
                 self._at += len(piece)
                 return piece
             if download.error is not None:

@@ -22,7 +22,7 @@ from entrepot.sources.mirror.downloads import Wanted
 from entrepot.sources.record import Record
 from entrepot.stores.documents import Documents
 from entrepot.threads import finished
-from entrepot.wire import filenames
+from entrepot.wire import filenames, metadata
 
 log = logging.getLogger(__name__)
 
@@ -102,18 +102,18 @@ class Kept:
 
     async def keep(self, wanted: Wanted, staged: Staged) -> None:
         """Bytes first, record last, as everywhere."""
-        metadata = await finished(_metadata, staged, wanted.file)
+        found = await finished(_metadata, staged, wanted.file)
         file = replace(
             wanted.file,
             size=staged.size,
             hashes={**wanted.file.hashes, "sha256": staged.sha256},
-            core_metadata={"sha256": hashlib.sha256(metadata).hexdigest()} if metadata is not None else False,
+            core_metadata={"sha256": hashlib.sha256(found).hexdigest()} if found is not None else False,
             origin="",
         )
         key = _blob_key(self.name, file)
         bodies: dict[str, bytes | Staged] = {key: staged}
-        if metadata is not None:
-            bodies[f"{key}.metadata"] = metadata
+        if found is not None:
+            bodies[f"{key}.metadata"] = found
         await self._store.write_all(bodies)
         await self._records.change(
             _record_key(self.name, wanted.project), lambda record: _with(record, wanted.project, file)
@@ -221,14 +221,14 @@ def _without(used: Used, gone: frozenset[str]) -> Used:
 
 
 def _metadata(staged: Staged, file: File) -> bytes | None:
-    """The METADATA of a wheel or of an sdist that can be read; None of any other file."""
+    """The METADATA of a wheel, or the PKG-INFO of an sdist that binds its wheels; None where there is none."""
     from entrepot import distributions  # noqa: PLC0415 - for those who keep files, not for every command
 
     try:
         data = distributions.read_metadata(staged.path, file.filename)
     except Invalid:
         return None
-    return data if file.is_wheel else None
+    return data if file.is_wheel or metadata.is_static(data) else None
 
 
 def _encode(used: Used) -> bytes:

@@ -30,6 +30,7 @@ from entrepot.sources.mirror.shown import More, likely, without
 from entrepot.sources.mirror.upstream import Upstream, begins_at
 from entrepot.threads import finished
 from entrepot.wire import legacy_json
+from entrepot.wire.simple_json import Page
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +133,10 @@ class Mirror:
             return await self._kept.project(name)
         self._behind.stir()
         known = await self._pages.get(name)
-        if known.page is None:
+        page = await self._pages.page(name, known)
+        if page is None:
             raise NotFound(f"no project {name} upstream")
-        return await self._assembled(name, known)
+        return await self._assembled(name, known, page)
 
     async def revision(self, name: ProjectName | None) -> Revision:
         if self._settings.offline:
@@ -142,7 +144,7 @@ class Mirror:
         if name is None:
             return Revision(f"m{self._pages.changes}")
         known = self._pages.at_hand(name) or await self._pages.get(name)
-        if known.page is None:
+        if known.absent:
             return absent(str(known.revision))
         return Revision(f"m{known.revision}")
 
@@ -202,7 +204,7 @@ class Mirror:
     async def _wanted(self, project: ProjectName, file: File) -> Wanted:
         if self._settings.offline:
             raise Unavailable(f"{file.filename} is not kept here, and this server is offline")
-        page = (await self._pages.get(project)).page
+        page = await self._pages.page(project, await self._pages.get(project))
         url = page.urls.get(file.filename) if page is not None else None
         if page is None or url is None:
             raise NotFound(f"upstream has no {file.filename} any more")
@@ -215,7 +217,7 @@ class Mirror:
         """Whether upstream has a project of this name. Raises `Unavailable` if it cannot be asked."""
         if self._settings.offline:
             raise Unavailable(f"whether {name} is known upstream cannot be asked: this server is offline")
-        return (await self._pages.get(name)).page is not None
+        return not (await self._pages.get(name)).absent
 
     async def page_url(self, name: ProjectName) -> str:
         return self._pages.url(name)
@@ -235,15 +237,13 @@ class Mirror:
 
     # Pages.
 
-    async def _assembled(self, name: ProjectName, known: Known) -> Project:
-        page = known.page
-        assert page is not None
+    async def _assembled(self, name: ProjectName, known: Known, page: Page) -> Project:
         first, known.shown = not known.shown, True
         await self._companions.learn(page.urls)
         kept, made, unusable = (
             await self._kept.files(name), await self._companions.hashes(name), await self._companions.unusable(name),
         )  # fmt: skip
-        told = await self._told(name, known)
+        told = await self._told(name, known, page)
         untimed = [file.filename for file in page.project.files if file.uploaded is None and file.filename not in told]
         seen = await self._seen.times(name, untimed) if untimed else {}
         more = More(self.name, kept, made, told, seen, self._companions.ranged(page.urls))
@@ -260,13 +260,12 @@ class Mirror:
             valid_until=earliest((page.project.valid_until, self._clock() + _AGE_SHOWN if known.stale else None)),
         )
 
-    async def _told(self, name: ProjectName, known: Known) -> Mapping[str, legacy_json.Told]:
+    async def _told(self, name: ProjectName, known: Known, page: Page) -> Mapping[str, legacy_json.Told]:
         """Times and sizes from upstream's legacy JSON, where its page lacks them.
 
         Times are waited for, since rules may ask for them; sizes alone come a little later.
         """
-        assert known.page is not None
-        files = known.page.project.files
+        files = page.project.files
         untimed = any(file.uploaded is None for file in files)
         if not untimed and all(file.size is not None for file in files):
             return {}

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import hashlib
 import logging
 import re
 from collections import OrderedDict
@@ -39,7 +40,9 @@ _NEGATIVE = timedelta(seconds=30)  # for which a name that upstream does not kno
 _SOON = timedelta(seconds=5)  # after a failure upstream is not asked for the page again so early
 _LARGEST = 100 << 20  # bytes of one page
 _IN_A_THREAD = 256 << 10  # bytes; parsing less takes some milliseconds
-_REMEMBERED = 3_000  # pages
+_REMEMBERED = 3_000  # pages, as far as their validators go
+_FILES = 20_000  # on the pages that are held parsed, a kilobyte each
+_UNCHANGED = ""  # in place of the body of a page that is known
 _ANY = ProjectName("+flat")  # no project has this name
 
 
@@ -57,16 +60,28 @@ class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Known(Struct, kw_only=True):
-    """What a worker knows of a project's page."""
+    """What a worker knows of a project's page. `kept` without the body, of which `seal` is a hash; None: no page."""
 
     kept: Kept
-    page: Page | None
+    seal: bytes | None
     revision: int
+    page: Page | None = None  # None also where it was let go of: `Pages.page` reads it again
     told: Mapping[str, Told] | None = None  # what its legacy JSON adds
     asked: bool = False  # for that, behind
     shown: bool = False  # it was asked for before
     failed: datetime | None = None  # when upstream last failed to confirm it
     refreshing: "asyncio.Task[None] | None" = None
+
+    @property
+    def absent(self) -> bool:
+        """Upstream does not know the name."""
+        return self.seal is None
+
+    def is_same(self, kept: Kept) -> bool:
+        """Whether upstream's answer is the page that is known."""
+        if kept.body is None or self.seal is None:
+            return kept.body is None and self.seal is None
+        return kept.body == _UNCHANGED or _seal(kept.body) == self.seal
 
     @property
     def stale(self) -> bool:
@@ -89,6 +104,8 @@ class Pages:
         self._behind = behind
         self._known: OrderedDict[ProjectName, Known] = OrderedDict()
         self._asking: dict[ProjectName, asyncio.Task[Known]] = {}
+        self._held: OrderedDict[ProjectName, int] = OrderedDict()  # how many files the parsed pages have
+        self._files = 0
         self.changes = 0  # of any page: the pulse
 
     def url(self, name: ProjectName) -> str:
@@ -104,7 +121,7 @@ class Pages:
             return known
         if known.failed is not None and self._clock() - known.failed < _SOON:
             return known
-        if known.page is not None and (age <= fresh + self._ttl or known.stale):
+        if not known.absent and (age <= fresh + self._ttl or known.stale):
             self._refresh_behind(name, known)
             return known
         return None
@@ -147,22 +164,22 @@ class Pages:
         """Ask upstream. If it fails, the page that is known answers on, for as long as it does."""
         try:
             kept = await self._fetched(name, known.kept if known is not None else None)
-            page = known.page if known is not None and kept.body == known.kept.body else await self._parsed(name, kept)
+            page = None if known is not None and known.is_same(kept) else await self._parsed(name, kept)
         except (Unavailable, Invalid) as error:
-            if known is None or known.page is None:
+            if known is None or known.absent:
                 raise _unavailable(error) from error
             if not known.stale:
                 log.warning("%s: upstream fails, the page of %s is served as it was: %s", self._index, name, error)
                 self._changed(known)
             known.failed = self._clock()
             return known
-        if known is not None and kept.body == known.kept.body:
+        if known is not None and known.is_same(kept):
             if known.stale:
                 self._changed(known)
-            known.kept, known.failed = kept, None
+            known.kept, known.failed = _slim(kept), None
             return known
         if kept.body is not None:
-            self._behind.add(partial(self._write, name, kept))
+            self._behind.add(partial(self._write, name, kept), weight=len(kept.body))
         return self._remember(name, kept, page)
 
     async def _fetched(self, name: ProjectName, before: Kept | None) -> Kept:
@@ -215,11 +232,42 @@ class Pages:
 
     def _remember(self, name: ProjectName, kept: Kept, page: Page | None) -> Known:
         self.changes += 1
-        known = self._known[name] = Known(kept=kept, page=page, revision=self.changes)
+        seal = _seal(kept.body) if kept.body is not None else None
+        known = self._known[name] = Known(kept=_slim(kept), seal=seal, revision=self.changes)
         self._known.move_to_end(name)
+        self._hold(name, known, page)
         while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+            oldest, _ = self._known.popitem(last=False)
+            self._files -= self._held.pop(oldest, 0)
         return known
+
+    async def page(self, name: ProjectName, known: Known) -> Page | None:
+        """The page itself, read again from the store or upstream if it was let go of. None: upstream has none."""
+        if known.absent:
+            return None
+        if known.page is None:
+            stored = await self._stored(name)
+            if stored is not None and stored.body is not None and _seal(stored.body) == known.seal:
+                self._hold(name, known, await self._parsed(name, stored))
+            else:
+                return (await self._refreshed(name, None)).page
+        if name in self._held:
+            self._held.move_to_end(name)
+        return known.page
+
+    def _hold(self, name: ProjectName, known: Known, page: Page | None) -> None:
+        """Keep the parsed page, and let go of those that were used longest ago where there are too many files."""
+        self._files -= self._held.pop(name, 0)
+        known.page = page
+        if page is None:
+            return
+        self._held[name] = 1 + len(page.project.files)
+        self._files += self._held[name]
+        while self._files > _FILES and len(self._held) > 1:
+            oldest, files = self._held.popitem(last=False)
+            self._files -= files
+            if (other := self._known.get(oldest)) is not None:
+                other.page = None
 
     def _changed(self, known: Known) -> None:
         self.changes += 1
@@ -284,6 +332,14 @@ def parse(kept: Kept, name: ProjectName) -> Page:
     if kind.endswith("html"):
         return simple_html.parse(kept.body, base=kept.url, name=name)
     raise Invalid(f"upstream sent {kind or 'no content type'} in place of a page", at=kept.url)
+
+
+def _slim(kept: Kept) -> Kept:
+    return replace(kept, body=_UNCHANGED) if kept.body is not None else kept
+
+
+def _seal(body: str) -> bytes:
+    return hashlib.blake2b(body.encode(), digest_size=16).digest()
 
 
 def decode(data: bytes) -> Kept:

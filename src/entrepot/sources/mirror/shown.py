@@ -32,7 +32,7 @@ class More(NamedTuple):
             uploaded=file.uploaded or (told.uploaded if told is not None else None) or self.seen.get(filename),
             requires_python=file.requires_python,
             yanked=file.yanked,
-            core_metadata=file.is_wheel and self._companion(file, kept),
+            core_metadata=self._companion(file, kept),
             provenance=file.provenance,
             gpg_sig=file.gpg_sig,
             legacy=file.legacy,
@@ -44,6 +44,8 @@ class More(NamedTuple):
         """What the page says of its metadata: the hash once it is here, else whether it will be there in time."""
         if kept is not None:
             return kept.core_metadata
+        if not file.is_wheel:
+            return False
         made = self.made.get(file.filename)
         if made is not None:
             return {"sha256": made}
