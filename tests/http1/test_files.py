@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.http1 import Exchange, Request, files
+from entrepot import pagecache
+from entrepot.http1 import Exchange, Request
 from entrepot.http1.connection import _HIGH
 from tests.e2e.processes import until
 from tests.http1.serving import (
@@ -21,7 +22,7 @@ from tests.http1.serving import (
     until_closed,
 )
 
-SIZES = [0, 1, files.SMALL, files.SMALL + 1, 3_000_001]
+SIZES = [0, 1, pagecache.SMALL, pagecache.SMALL + 1, 3_000_001]
 
 
 def cold(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from msgspec.structs import replace
 
+from entrepot import pagecache
 from entrepot.http1 import answers, exchange, files, sockets
 from entrepot.http1.answers import Answer, plain
 from entrepot.http1.bodies import Body
@@ -204,7 +205,7 @@ class Connection(asyncio.Protocol):
         if fd is None:
             self._start(self._handle(request))
             return
-        body = files.at_hand(fd, 0, answer.size)
+        body = pagecache.at_hand(fd, 0, answer.size)
         if body is None:
             self._start(self._send(request, answer, fd, began))
             return

@@ -6,15 +6,12 @@ import os
 import socket
 from collections.abc import Callable
 
+from entrepot import pagecache
 from entrepot.http1 import sockets
 from entrepot.index import OnDisk
 from entrepot.threads import finished
 
-SMALL = 128 << 10  # bytes that are copied through our memory: cheaper than another two system calls
 _READ = 256 << 10  # bytes read in one go by a thread
-_buffer = bytearray(512 << 10)  # filled and emptied without a pause in between, so one is enough
-_view = memoryview(_buffer)
-_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
 class ClientGone(ConnectionError):
@@ -34,17 +31,6 @@ def opened(file: OnDisk) -> int | None:
     return None
 
 
-def at_hand(fd: int, start: int, stop: int) -> bytes | None:
-    """The bytes if they are few and in the page cache, so that reading them waits for no disk."""
-    if stop - start > SMALL:
-        return None
-    try:
-        read = _fetched(fd, start, stop - start)
-    except OSError:
-        return None  # whoever waits for them will hear of it
-    return bytes(_view[:read]) if read == stop - start else None
-
-
 async def send(
     client: socket.socket, fd: int, start: int, stop: int, *, stall: float, gone: Callable[[], bool]
 ) -> None:
@@ -60,8 +46,8 @@ async def send(
     while at < stop:
         if gone():  # the socket would still take it: its other descriptor is closed, and this one is not
             raise ClientGone("the connection was ended")
-        size = _fetched(fd, at, min(stop - at, len(_buffer)))
-        piece = _view[:size] if size else memoryview(await read(fd, at, stop))
+        size = pagecache.fetched(fd, at, min(stop - at, len(pagecache.view)))
+        piece = pagecache.view[:size] if size else memoryview(await read(fd, at, stop))
         try:
             at += client.send(piece)
         except BlockingIOError:
@@ -70,18 +56,6 @@ async def send(
             raise ClientGone(str(error)) from error
         else:
             await asyncio.sleep(0)  # others have their turn
-
-
-def _fetched(fd: int, at: int, size: int) -> int:
-    """How many bytes of the page cache are in the buffer now; 0 if reading waits for the disk."""
-    try:
-        return os.preadv(fd, [_view[:size]], at, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return 0
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return 0
-        raise
 
 
 async def _writable(client: socket.socket, stall: float) -> None:

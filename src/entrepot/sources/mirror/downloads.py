@@ -17,8 +17,8 @@ from typing import Protocol, Self
 
 from msgspec import Struct
 
+from entrepot import pagecache
 from entrepot.errors import EntrepotError, Unavailable
-from entrepot.http1 import files
 from entrepot.index import Span, Staged
 from entrepot.model import File, ProjectName
 from entrepot.sources.mirror.upstream import Upstream
@@ -234,7 +234,7 @@ class Growing:
             there = download.readable if self._stop is None else min(self._stop, download.readable)
             if self._at < there:
                 stop = min(there, self._at + _PIECE)
-                piece = files.at_hand(self._fd, self._at, stop)
+                piece = pagecache.at_hand(self._fd, self._at, stop)
                 if piece is None:
                     piece = await finished(os.pread, self._fd, stop - self._at, self._at)
                 self._at += len(piece)
