@@ -35,7 +35,7 @@ _OPEN_FIRST, _OPEN_MOST = 2.0, 60.0  # seconds for which it is
 
 
 class _Unreached(Unavailable):
-    """There was no answer at all: worth another attempt."""
+    """Nobody was there, which is known at once: worth another attempt."""
 
 
 class Circuit:
@@ -182,7 +182,8 @@ class Upstream:
         except TimeoutError as error:
             circuit.failed()
             words = f"upstream did not answer within {self._timeout:g} seconds"
-            raise _Unreached(words, at=url, status=504) from error
+            # Not tried again: whoever waits for us has waited long enough, and gives up before a third time.
+            raise Unavailable(words, at=url, status=504) from error
         except BaseException:
             circuit.forgone()
             raise
