@@ -104,14 +104,15 @@ class Companions:
         return await asyncio.shield(making)
 
     async def _made(self, wanted: Wanted) -> bytes:
-        made, hashes = await self._of(wanted.project)
         filename = wanted.file.filename
         try:
             data = await self._found(wanted)
         except Invalid as error:
+            made, _ = await self._of(wanted.project)
             made.unusable[filename] = error.message
             self._later(wanted.project)
             raise Unavailable(f"the wheel has no metadata that can be used: {error.message}", at=filename) from error
+        made, hashes = await self._of(wanted.project)  # only now: meanwhile it may have been let go of
         made.texts[filename] = data.decode("latin-1")
         hashes[filename] = hashlib.sha256(data).hexdigest()
         self._later(wanted.project)
@@ -119,7 +120,7 @@ class Companions:
 
     async def _found(self, wanted: Wanted) -> bytes:
         """From what is kept here, from upstream's own, from the wheel's end, from the whole wheel: what comes first."""
-        kept = await self._kept.open_metadata(wanted.project, wanted.file.filename)
+        kept = await self._kept.open_metadata(wanted.project, wanted.file)
         if kept is not None:
             return await gathered(kept)
         if wanted.file.core_metadata and (advertised := await self._advertised(wanted)) is not None:
@@ -130,7 +131,7 @@ class Companions:
                 return await remote_metadata(Remote(self._upstream, wanted, self._ranges), wanted.file.filename)
         download = self._downloads.start(wanted)
         await download.ended()
-        kept = await self._kept.open_metadata(wanted.project, wanted.file.filename)
+        kept = await self._kept.open_metadata(wanted.project, wanted.file)
         if kept is None:
             raise Invalid("it has no METADATA of its name", at=wanted.file.filename)
         return await gathered(kept)

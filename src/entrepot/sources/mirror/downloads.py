@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from entrepot import pagecache
 from entrepot.errors import EntrepotError, Unavailable
 from entrepot.index import Span, Staged
 from entrepot.model import File, ProjectName
-from entrepot.sources.mirror.upstream import Upstream
+from entrepot.sources.mirror.upstream import Upstream, begins_at
 from entrepot.stores import failures
 from entrepot.threads import finished
 
@@ -31,7 +30,6 @@ _PIECE = 64 << 10  # bytes read for one client at a time: many may share a downl
 _RESUMED = 3  # times that a download that was cut is taken up again
 _LOOK = 0.03  # seconds between two looks at a file that another worker writes
 _STRONGEST = ("sha512", "sha384", "sha256", "blake2b", "sha3_256", "sha224", "sha1", "md5")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -146,7 +144,9 @@ class Download:
         start = self.written
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         async with self._upstream.get(self.wanted.url, headers) as response:
-            skipped = self._place(response.status, response.headers.get("Content-Range", ""), start)
+            if start and response.status != 200 and begins_at(response) != start:
+                raise Unavailable("upstream sent another range than was asked for", at=self.wanted.url, status=502)
+            skipped = start if response.status == 200 else 0  # bytes that we have already
             if not self._begun:
                 length = response.headers.get("Content-Length")
                 self._announce(int(length) if length is not None and length.isdecimal() else None)
@@ -159,15 +159,6 @@ class Download:
                     self._tell()
         if self.size is not None and self.written != self.size:
             raise Unavailable(f"{self.written} bytes came in place of {self.size}", at=self.wanted.url, status=502)
-
-    def _place(self, status: int, content_range: str, start: int) -> int:
-        """How many bytes of this answer are known already."""
-        if not start or status == 200:
-            return start
-        found = _CONTENT_RANGE.match(content_range)
-        if found is None or int(found[1]) != start:
-            raise Unavailable("upstream sent another range than was asked for", at=self.wanted.url, status=502)
-        return 0
 
     def _announce(self, length: int | None) -> None:
         if self.size is None:
@@ -237,6 +228,8 @@ class Growing:
                 piece = pagecache.at_hand(self._fd, self._at, stop)
                 if piece is None:
                     piece = await finished(os.pread, self._fd, stop - self._at, self._at)
+                if not piece:
+                    raise Unavailable("it became shorter while it came", at=download.wanted.url, status=502)
                 self._at += len(piece)
                 return piece
             if download.error is not None:
@@ -260,9 +253,6 @@ class Downloads:
         self._staging = staging
         self._keep = keep
         self._running: dict[tuple[str, str], Download] = {}
-
-    def running(self, wanted: Wanted) -> Download | None:
-        return self._running.get((wanted.project, wanted.file.filename))
 
     def start(self, wanted: Wanted) -> Download:
         """The download of the file; the running one if there is one."""

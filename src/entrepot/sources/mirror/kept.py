@@ -18,6 +18,7 @@ from entrepot.errors import Invalid, NotFound
 from entrepot.index import ANY, Content, Revision, Span, Staged, Store, absent
 from entrepot.model import File, Project, ProjectName
 from entrepot.sources import record as records
+from entrepot.sources.hosted import blob_key, record_key
 from entrepot.sources.mirror.downloads import Wanted
 from entrepot.sources.record import Record
 from entrepot.stores.documents import Documents
@@ -67,27 +68,27 @@ class Kept:
     async def revision(self, name: ProjectName | None) -> Revision:
         if name is None:
             return Revision(f"kept-{self.grown}")
-        etag = await self._records.etag(_record_key(self.name, name))
+        etag = await self._records.etag(record_key(self.name, name))
         return Revision(etag) if etag is not None else absent()
 
     async def files(self, name: ProjectName) -> dict[str, File]:
         record = await self._record(name)
         return {file.filename: file for file in record.files} if record is not None else {}
 
-    async def open(self, project: ProjectName, filename: str, span: Span | None = None) -> Content | None:
-        """The bytes of a kept file; None if it is not kept, or was taken away by somebody."""
-        file = (await self.files(project)).get(filename)
+    async def open(self, project: ProjectName, wanted: File, span: Span | None = None) -> Content | None:
+        """The bytes of a kept file; None if it is not kept, is another one by now, or was taken away by somebody."""
+        file = await self._same(project, wanted)
         if file is None:
             return None
-        self._touched[f"{project}/{filename}"] = _now()
+        self._touched[f"{project}/{file.filename}"] = _now()
         try:
             return await self._store.read(_blob_key(self.name, file), span)
         except NotFound:
-            log.warning("%s: the bytes of %s are gone and are fetched anew", self.name, filename)
+            log.warning("%s: the bytes of %s are gone and are fetched anew", self.name, file.filename)
             return None
 
-    async def open_metadata(self, project: ProjectName, filename: str) -> Content | None:
-        file = (await self.files(project)).get(filename)
+    async def open_metadata(self, project: ProjectName, wanted: File) -> Content | None:
+        file = await self._same(project, wanted)
         if file is None or not isinstance(file.core_metadata, Mapping):
             return None
         try:
@@ -98,7 +99,7 @@ class Kept:
     # Keeping.
 
     async def has(self, wanted: Wanted) -> bool:
-        return wanted.file.filename in await self.files(wanted.project)
+        return await self._same(wanted.project, wanted.file) is not None
 
     async def keep(self, wanted: Wanted, staged: Staged) -> None:
         """Bytes first, record last, as everywhere."""
@@ -116,7 +117,7 @@ class Kept:
             bodies[f"{key}.metadata"] = found
         await self._store.write_all(bodies)
         await self._records.change(
-            _record_key(self.name, wanted.project), lambda record: _with(record, wanted.project, file)
+            record_key(self.name, wanted.project), lambda record: _with(record, wanted.project, file)
         )
         self.grown += staged.size
         self.growth.set()
@@ -174,7 +175,7 @@ class Kept:
 
     async def _take_out(self, project: ProjectName, file: File) -> None:
         """Record first: nothing ever names bytes that are gone."""
-        await self._records.change(_record_key(self.name, project), lambda record: _less(record, project, file))
+        await self._records.change(record_key(self.name, project), lambda record: _less(record, project, file))
         key = _blob_key(self.name, file)
         await self._store.delete(key, expect=ANY)
         await self._store.delete(f"{key}.metadata", expect=ANY)
@@ -184,20 +185,26 @@ class Kept:
         return f"{self.name}/used.json"
 
     async def _record(self, name: ProjectName) -> Record | None:
-        return await self._records.load(_record_key(self.name, name))
+        return await self._records.load(record_key(self.name, name))
+
+    async def _same(self, project: ProjectName, wanted: File) -> File | None:
+        """The kept file of this name, if its bytes may be those that are meant."""
+        kept = (await self.files(project)).get(wanted.filename)
+        return kept if kept is not None and agree(kept, wanted) else None
 
 
 def _now() -> float:
     return round(time.time(), 3)
 
 
-def _record_key(index: str, project: ProjectName) -> str:
-    return f"{index}/projects/{project}.json"
+def agree(kept: File, wanted: File) -> bool:
+    """Whether no hash says that these are other bytes: upstream may have new ones under an old name."""
+    common = kept.hashes.keys() & wanted.hashes.keys()
+    return all(kept.hashes[name] == wanted.hashes[name] for name in common)
 
 
 def _blob_key(index: str, file: File) -> str:
-    sha256 = file.hashes["sha256"]
-    return f"{index}/blobs/{sha256[:2]}/{sha256}/{file.filename}"
+    return blob_key(index, file.hashes["sha256"], file.filename)
 
 
 def _with(record: Record | None, project: ProjectName, file: File) -> Record:

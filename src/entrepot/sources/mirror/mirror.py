@@ -151,7 +151,7 @@ class Mirror:
     # As a source.
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:
-        kept = await self._kept.open(project, file.filename, span)
+        kept = await self._kept.open(project, file, span)
         if kept is not None:
             return kept
         wanted = await self._wanted(project, file)
@@ -163,7 +163,7 @@ class Mirror:
         if stream is not None:
             return Stream(body=stream, size=download.size if span is None else span.stop - span.start)
         await download.ended()
-        kept = await self._kept.open(project, file.filename, span)
+        kept = await self._kept.open(project, file, span)
         if kept is None:
             raise Unavailable("its bytes were taken away while they came", at=file.filename)
         return kept
@@ -171,7 +171,7 @@ class Mirror:
     async def open_metadata(self, project: ProjectName, file: File) -> Content:
         if not file.core_metadata:
             raise NotFound(f"{file.filename} has no metadata file")
-        kept = await self._kept.open_metadata(project, file.filename)
+        kept = await self._kept.open_metadata(project, file)
         if kept is not None:
             return kept
         data = await self._companions.get(await self._wanted(project, file))
@@ -228,7 +228,7 @@ class Mirror:
 
     async def fetch(self, project: ProjectName, file: File) -> None:
         """Make the file be kept here."""
-        if await self._kept.open(project, file.filename) is None:
+        if await self._kept.open(project, file) is None:
             await self._downloads.start(await self._wanted(project, file)).ended()
 
     async def pin(self, project: ProjectName, names: frozenset[str]) -> None:
@@ -283,6 +283,8 @@ class Mirror:
         try:
             async with self._upstream.get(urljoin(root, f"../pypi/{name}/json")) as response:
                 known.told = legacy_json.told(await response.read())
+        except NotFound:
+            known.told = {}  # not to be asked again as long as the page is this one
         except EntrepotError as error:
             log.info("%s: no legacy JSON of %s: %s", self.name, name, error)
             return

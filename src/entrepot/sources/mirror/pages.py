@@ -232,7 +232,8 @@ class Pages:
 
     def _remember(self, name: ProjectName, kept: Kept, page: Page | None) -> Known:
         self.changes += 1
-        seal = _seal(kept.body) if kept.body is not None else None
+        # A flat page that is there may still have nothing of this name.
+        seal = _seal(kept.body) if kept.body is not None and page is not None else None
         known = self._known[name] = Known(kept=_slim(kept), seal=seal, revision=self.changes)
         self._known.move_to_end(name)
         self._hold(name, known, page)

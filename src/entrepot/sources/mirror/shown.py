@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from entrepot.model import File, Withheld
 from entrepot.sources.mirror.companions import SMALL
+from entrepot.sources.mirror.kept import agree
 from entrepot.wire import legacy_json
 
 
@@ -24,6 +25,8 @@ class More(NamedTuple):
         filename = file.filename
         told = self.told.get(filename)
         kept = self.kept.get(filename)
+        if kept is not None and not agree(kept, file):
+            kept = None
         return File(
             filename=filename,
             version=file.version,
