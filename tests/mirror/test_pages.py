@@ -1,5 +1,6 @@
 """Upstream's pages, in whatever form it has them, become ours."""
 
+import hashlib
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from tests.mirror.asking import (
     names,
     page,
     path_of,
+    until_kept,
 )
 from tests.mirror.conftest import Mirror, Mirrored
 from tests.upstream.double import Upstream
@@ -224,6 +226,22 @@ def test_a_flat_page_has_every_project(mirror: Mirror, upstream: Upstream) -> No
     assert download(server, "other-thing", other).body == other.data
     assert ask_page(server, "nowhere").status == 404
     assert len(upstream.asked("/flat/")) == 1
+    said = server.command("explain", "nowhere")
+    assert "upstream (mirror): unknown" in said
+
+
+def test_new_bytes_under_an_old_name_are_fetched_and_not_mixed_with_the_old(mirror: Mirror, upstream: Upstream) -> None:
+    old, new = wheel("demo"), wheel("demo", files={"demo/more.py": b"1\n"})
+    assert old.filename == new.filename
+    upstream.add("demo", old)
+    server = mirror(ttl='"1 s"')
+    assert download(server, "demo", old).body == old.data
+    until_kept(server, old)
+    upstream.remove("demo", old.filename)
+    upstream.add("demo", new)
+    hashed = hashlib.sha256(new.data).hexdigest()
+    until(lambda: listed(server, "demo")[new.filename]["hashes"]["sha256"] == hashed, what="the new page", within=10)
+    assert download(server, "demo", new).body == new.data
 
 
 def test_a_name_that_upstream_does_not_know_yet_is_found_later(mirror: Mirror, upstream: Upstream) -> None:
