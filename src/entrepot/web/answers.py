@@ -1,7 +1,6 @@
 """Making ready answers, and sending them from the app behind the hot path for the first time."""
 
 import hashlib
-import sys
 import zlib
 from datetime import datetime
 
@@ -9,6 +8,7 @@ from starlette.datastructures import Headers as HttpHeaders
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from entrepot import zstandard
 from entrepot.http1 import Answer, Head, Headers, head
 from entrepot.index import Mounted, OnDisk, Revision
 from entrepot.model import ProjectName
@@ -17,11 +17,6 @@ from entrepot.web.asgi import send_answer
 from entrepot.web.cache import Ready, ReadyCache, Variant
 from entrepot.web.site import Site
 from entrepot.web.warm import is_unchanged
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 # Pages need no script, no frame and no form; a README's text must not become one (PyPI sends the same).
 _CSP = "sandbox allow-top-navigation; default-src 'none'"
@@ -127,13 +122,8 @@ def _gzip(body: bytes) -> bytes:
     return compressor.compress(body) + compressor.flush()
 
 
-def _zstd(body: bytes) -> bytes:
-    # A page of 1,000 files: a quarter smaller than gzip and in a seventh of the time. Hashes do not compress, so
-    # higher levels only take longer.
-    return zstd.compress(body, level=1)
-
-
-CODINGS = {"zstd": _zstd, "gzip": _gzip}
+# A page of 1,000 files by zstd: a quarter smaller than by gzip, and in a seventh of the time.
+CODINGS = {"zstd": zstandard.compressed, "gzip": _gzip}
 
 
 class Kept:

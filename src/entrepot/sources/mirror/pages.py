@@ -22,6 +22,7 @@ from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import ANY, Store
 from entrepot.model import ProjectName
 from entrepot.sources.mirror.behind import Behind
+from entrepot.sources.mirror.shelf import Shelf
 from entrepot.sources.mirror.upstream import Upstream
 from entrepot.stores.documents import read_bytes
 from entrepot.threads import finished
@@ -41,7 +42,6 @@ _SOON = timedelta(seconds=5)  # after a failure upstream is not asked for the pa
 _LARGEST = 100 << 20  # bytes of one page
 _IN_A_THREAD = 256 << 10  # bytes; parsing less takes some milliseconds
 _REMEMBERED = 3_000  # pages, as far as their validators go
-_FILES = 20_000  # on the pages that are held parsed, a kilobyte each
 _UNCHANGED = ""  # in place of the body of a page that is known
 _ANY = ProjectName("+flat")  # no project has this name
 
@@ -65,7 +65,6 @@ class Known(Struct, kw_only=True):
     kept: Kept
     seal: bytes | None
     revision: int
-    page: Page | None = None  # None also where it was let go of: `Pages.page` reads it again
     told: Mapping[str, Told] | None = None  # what its legacy JSON adds
     asked: bool = False  # for that, behind
     shown: bool = False  # it was asked for before
@@ -104,8 +103,7 @@ class Pages:
         self._behind = behind
         self._known: OrderedDict[ProjectName, Known] = OrderedDict()
         self._asking: dict[ProjectName, asyncio.Task[Known]] = {}
-        self._held: OrderedDict[ProjectName, int] = OrderedDict()  # how many files the parsed pages have
-        self._files = 0
+        self._shelf = Shelf()
         self.changes = 0  # of any page: the pulse
 
     def url(self, name: ProjectName) -> str:
@@ -236,39 +234,30 @@ class Pages:
         seal = _seal(kept.body) if kept.body is not None and page is not None else None
         known = self._known[name] = Known(kept=_slim(kept), seal=seal, revision=self.changes)
         self._known.move_to_end(name)
-        self._hold(name, known, page)
+        if page is not None:
+            self._shelf.put(name, page)
+        else:
+            self._shelf.drop(name)
         while len(self._known) > _REMEMBERED:
             oldest, _ = self._known.popitem(last=False)
-            self._files -= self._held.pop(oldest, 0)
+            self._shelf.drop(oldest)
         return known
 
     async def page(self, name: ProjectName, known: Known) -> Page | None:
         """The page itself, read again from the store or upstream if it was let go of. None: upstream has none."""
         if known.absent:
             return None
-        if known.page is None:
-            stored = await self._stored(name)
-            if stored is not None and stored.body is not None and _seal(stored.body) == known.seal:
-                self._hold(name, known, await self._parsed(name, stored))
-            else:
-                return (await self._refreshed(name, None)).page
-        if name in self._held:
-            self._held.move_to_end(name)
-        return known.page
-
-    def _hold(self, name: ProjectName, known: Known, page: Page | None) -> None:
-        """Keep the parsed page, and let go of those that were used longest ago where there are too many files."""
-        self._files -= self._held.pop(name, 0)
-        known.page = page
-        if page is None:
-            return
-        self._held[name] = 1 + len(page.project.files)
-        self._files += self._held[name]
-        while self._files > _FILES and len(self._held) > 1:
-            oldest, files = self._held.popitem(last=False)
-            self._files -= files
-            if (other := self._known.get(oldest)) is not None:
-                other.page = None
+        page = self._shelf.get(name)
+        if page is not None:
+            return page
+        stored = await self._stored(name)
+        if stored is None or stored.body is None or _seal(stored.body) != known.seal:
+            await self._refreshed(name, None)
+            return self._shelf.get(name)
+        page = await self._parsed(name, stored)
+        if page is not None:
+            self._shelf.put(name, page)
+        return page
 
     def _changed(self, known: Known) -> None:
         self.changes += 1
