@@ -6,6 +6,7 @@ HTML has no sizes and no upload times, so a page of unknown sizes is still one o
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from html import escape
 from typing import Final
@@ -17,7 +18,7 @@ from entrepot.wire import filenames
 from entrepot.wire.filenames import Distribution
 from entrepot.wire.links import Document, Link, decoded
 from entrepot.wire.simple_json import Page, absolute, check_version, checked, href, shown, status_of, utc, web_url
-from entrepot.wire.usual_html import Usual, UsualLink, versions
+from entrepot.wire.usual_html import UnusualError, Usual, UsualLink, attributes, plain, url_of, versions
 
 API_VERSION: Final = "1.4"  # for ever: later versions are JSON only (PEP 833)
 
@@ -107,7 +108,8 @@ def parse(data: bytes | str, *, base: str, name: ProjectName) -> Page:
     text = data if isinstance(data, str) else decoded(data)
     usual = Usual(text)
     if (links := usual.links()) is not None:
-        return _usual_page(name, Document(usual.head), links, base)
+        with suppress(UnusualError):
+            return _usual_page(name, Document(usual.head), links, base)
     document = Document(text)
     found: _Found = {}
     for number, link in enumerate(document.links(), 1):
@@ -123,18 +125,33 @@ def _usual_page(name: ProjectName, document: Document, links: list[UsualLink], b
     list(document.links())  # the head has none, but its metas
     _check_version(document)
     version_of = versions(name)
-    folders: dict[str, str] = {}
     files: list[File] = []
     urls: dict[str, str] = {}
-    for folder, filename, digest, attributes in links:
+    for link, digest, requires_python, yanked, uploaded, others, filename in links:
+        url = url_of(link, filename, base)
+        requires = plain(requires_python) if requires_python else None
+        reason = plain(yanked[14:-1]) if yanked else None  # behind ` data-yanked="`
+        more = attributes(others) if others else None
         version = version_of(filename)
         if version is None or filename in urls:
             continue
-        absolute_folder = folder if folder.startswith("http") else folders.get(folder)
-        if absolute_folder is None:
-            absolute_folder = folders[folder] = urljoin(base, folder or ".")
-        urls[filename] = absolute_folder + filename
-        files.append(_file(attributes, filename, version, {"sha256": digest}, base))
+        urls[filename] = url
+        hashes = {"sha256": digest}
+        if more is not None:
+            stated = {"data-requires-python": requires, "data-yanked": reason, "data-upload-time": uploaded or None}
+            more |= {name: value for name, value in stated.items() if value is not None}
+            files.append(_file(more, filename, version, hashes, base))
+            continue
+        files.append(
+            File(
+                filename=filename,
+                version=version,
+                hashes=hashes,
+                uploaded=_moment(uploaded),
+                requires_python=requires,
+                yanked=reason,
+            )
+        )
     return Page(Project(name=name, files=filenames.ordered(files), status=_told_status(document)), urls)
 
 

@@ -94,19 +94,21 @@ def render(project: Project, *, prefix: str) -> bytes:
 
 
 def _file_out(file: File, prefix: str) -> _FileOut:
-    metadata = file.core_metadata
+    filename, hashes, metadata, size = file.filename, file.hashes, file.core_metadata, file.size
+    requires_python, gpg_sig, provenance = file.requires_python, file.gpg_sig, file.provenance
+    # By position, in the order of the fields: by name it takes half as long again, and pages have thousands.
     return _FileOut(
-        filename=file.filename,
-        url=href(prefix, file.filename),
-        hashes=shown(file.hashes),
-        size=UNSET if file.size is None else file.size,
-        upload_time=_time_out(file.uploaded),
-        requires_python=file.requires_python or UNSET,
-        core_metadata=metadata if isinstance(metadata, bool) else shown(metadata) or True,
+        filename,
+        prefix + filename if _PLAIN(filename) else href(prefix, filename),
+        hashes if len(hashes) == 1 else shown(hashes),
         # "Either a boolean or an arbitrary string" (PEP 691): the empty reason is `true`.
-        yanked=file.yanked is not None and (file.yanked or True),
-        gpg_sig=UNSET if file.gpg_sig is None else file.gpg_sig,
-        provenance=file.provenance or UNSET,
+        file.yanked is not None and (file.yanked or True),
+        UNSET if size is None else size,
+        _time_out(file.uploaded),
+        requires_python or UNSET,
+        metadata if isinstance(metadata, bool) else shown(metadata) or True,
+        UNSET if gpg_sig is None else gpg_sig,
+        provenance or UNSET,
     )
 
 
@@ -124,21 +126,21 @@ def render_list(names: Iterable[ProjectName]) -> bytes:
 
 # What both forms of the Simple API and the legacy JSON share.
 
-_PLAIN = re.compile(r"[A-Za-z0-9._~-]+\Z")
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]+\Z").match
 _STRONGEST_FIRST = ("sha512", "sha384", "sha3_512", "blake2b", "sha224", "sha1", "md5")
 
 
 def href(prefix: str, filename: str) -> str:
     """The URL of a file. Its name is percent-encoded whole: a "+" decodes to itself everywhere only so."""
-    return prefix + (filename if _PLAIN.match(filename) else quote(filename, safe=""))
+    return prefix + (filename if _PLAIN(filename) else quote(filename, safe=""))
 
 
 def shown(hashes: Mapping[str, str]) -> Mapping[str, str]:
     """What a page says of the hashes: sha256 alone, as uv compares the first; else all, best first."""
-    if "sha256" in hashes:
-        return {"sha256": hashes["sha256"]}
     if len(hashes) < 2:
         return hashes
+    if "sha256" in hashes:
+        return {"sha256": hashes["sha256"]}
     rank = {name: place for place, name in enumerate(_STRONGEST_FIRST)}
     return dict(sorted(hashes.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
 

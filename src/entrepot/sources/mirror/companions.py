@@ -90,12 +90,16 @@ class Companions:
                 except EntrepotError as error:
                     log.info("%s: whether %s honours ranges is not known yet: %s", self._index, host, error)
 
+    async def at_hand(self, name: ProjectName, filename: str) -> bytes | None:
+        """The exact bytes of METADATA, if they are here."""
+        text = (await self._of(name))[0].texts.get(filename)
+        return text.encode("latin-1") if text is not None else None
+
     async def get(self, wanted: Wanted) -> bytes:
-        """The exact bytes of METADATA. Raises `Unavailable`, also for a wheel that turns out to have none."""
-        made, _ = await self._of(wanted.project)
-        text = made.texts.get(wanted.file.filename)
-        if text is not None:
-            return text.encode("latin-1")
+        """The same, made if need be. Raises `Unavailable`, also for a wheel that turns out to have none."""
+        data = await self.at_hand(wanted.project, wanted.file.filename)
+        if data is not None:
+            return data
         key = (wanted.project, wanted.file.filename)
         making = self._making.get(key)
         if making is None:

@@ -174,7 +174,9 @@ class Mirror:
         kept = await self._kept.open_metadata(project, file)
         if kept is not None:
             return kept
-        data = await self._companions.get(await self._wanted(project, file))
+        data = await self._companions.at_hand(project, file.filename)
+        if data is None:
+            data = await self._companions.get(await self._wanted(project, file))
         return Stream(body=_once(data), size=len(data))
 
     async def _part(self, wanted: Wanted, span: Span) -> Content:
@@ -249,7 +251,7 @@ class Mirror:
         more = More(self.name, kept, made, told, seen, self._companions.ranged(page.urls))
         files = tuple([more.of(file) for file in page.project.files])
         if first:
-            self._prefetch(name, files)
+            self._prefetch(name, page, files)
         files, withheld = without(files, unusable) if unusable else (files, ())
         return replace(
             page.project,
@@ -293,18 +295,20 @@ class Mirror:
 
     # Beside the requests.
 
-    def _prefetch(self, name: ProjectName, files: tuple[File, ...]) -> None:
+    def _prefetch(self, name: ProjectName, page: Page, files: tuple[File, ...]) -> None:
         for file in likely(files, self._settings.prefetch):
             if file.core_metadata is True and self._prefetched < _WAITING:
                 self._prefetched += 1
-                self._spawn(self._prefetch_one(name, file))
+                given = page.project.file(file.filename)
+                wanted = Wanted(project=name, file=given, url=page.urls[file.filename])
+                self._spawn(self._prefetch_one(wanted))
 
-    async def _prefetch_one(self, name: ProjectName, file: File) -> None:
+    async def _prefetch_one(self, wanted: Wanted) -> None:
         try:
             async with self._prefetching:
-                await self._companions.get(await self._wanted(name, file))
+                await self._companions.get(wanted)
         except EntrepotError as error:
-            log.debug("%s: %s was not prefetched: %s", self.name, file.filename, error)
+            log.debug("%s: %s was not prefetched: %s", self.name, wanted.file.filename, error)
         finally:
             self._prefetched -= 1
 

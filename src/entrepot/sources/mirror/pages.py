@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections import OrderedDict
@@ -63,7 +62,7 @@ class Known(Struct, kw_only=True):
     """What a worker knows of a project's page. `kept` without the body, of which `seal` is a hash; None: no page."""
 
     kept: Kept
-    seal: bytes | None
+    seal: int | None
     revision: int
     told: Mapping[str, Told] | None = None  # what its legacy JSON adds
     asked: bool = False  # for that, behind
@@ -104,6 +103,8 @@ class Pages:
         self._known: OrderedDict[ProjectName, Known] = OrderedDict()
         self._asking: dict[ProjectName, asyncio.Task[Known]] = {}
         self._shelf = Shelf()
+        # Python's code runs in one thread at a time: two that parse would only keep the event loop waiting.
+        self._parsing = asyncio.Semaphore(1)
         self.changes = 0  # of any page: the pulse
 
     def url(self, name: ProjectName) -> str:
@@ -210,7 +211,8 @@ class Pages:
         if kept.body is None:
             return None
         if len(kept.body) > _IN_A_THREAD:
-            return await finished(parse, kept, name)
+            async with self._parsing:
+                return await finished(parse, kept, name)
         return parse(kept, name)
 
     async def _stored(self, name: ProjectName) -> Kept | None:
@@ -328,8 +330,8 @@ def _slim(kept: Kept) -> Kept:
     return replace(kept, body=_UNCHANGED) if kept.body is not None else kept
 
 
-def _seal(body: str) -> bytes:
-    return hashlib.blake2b(body.encode(), digest_size=16).digest()
+def _seal(body: str) -> int:
+    return hash(body)  # it never leaves the process, and a collision would show a page as it was before
 
 
 def decode(data: bytes) -> Kept:
