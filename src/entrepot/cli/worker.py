@@ -5,6 +5,7 @@ import gc
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -34,6 +35,8 @@ async def _serve(config: Config, listener: socket.socket, started: Callable[[], 
         loop.add_signal_handler(ending, end.set)
     # Held back since the fork, where a handler was missing.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+    # Threads parse large pages: the event loop has a turn after half a millisecond, not after five.
+    sys.setswitchinterval(0.0005)
     async with fronted(lambda: site(config), to_stdout(config.server.log)) as front:
         serving = Serving(front, stall=units.seconds(config.server.stall))
         await serving.listen([listener], tls(config))

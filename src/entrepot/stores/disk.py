@@ -94,6 +94,7 @@ class Disk:
 
     async def read(self, key: str, span: Span | None = None) -> Content:
         keys.check(key)
+        self._stat(key)  # what is absent costs no thread: caches ask for much that is not there
         return await finished(self._read, key, span)
 
     async def write(self, key: str, body: Body, *, expect: Expect) -> Etag:
