@@ -1,5 +1,7 @@
 """Filenames: what exists is read, what is uploaded is judged, and pages are put in order."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -188,6 +190,42 @@ def test_the_order_does_not_depend_on_the_order_given(pairs: list[tuple[Version,
     assert filenames.ordered(files) == filenames.ordered(sorted(files, key=lambda file: file.filename))
     found = [Version(version) for version in filenames.versions(files)]
     assert found == sorted(found)
+
+
+_texts = st.builds(
+    "{}{}{}{}{}".format,
+    st.sampled_from(["", "0!", "1!"]),
+    st.lists(st.sampled_from(["0", "1", "2", "10", "01"]), min_size=1, max_size=4).map(".".join),
+    st.sampled_from(["", "a0", "a1", "b1", "rc1", "rc2", "-alpha"]),
+    st.sampled_from(["", ".post0", ".post1", "-1", ".dev0", ".dev1", ".post1.dev1", ".post0.dev2"]),
+    st.sampled_from(["", "+1", "+10", "+a", "+a.1", "+1.a", "+2.0"]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(_texts, min_size=2, max_size=12))
+def test_versions_are_ordered_as_packaging_orders_them(texts: list[str]) -> None:
+    files = [File(filename=f"{number}.whl", version=text) for number, text in enumerate(texts)]
+    ordered = [Version(file.version) for file in filenames.ordered(files)]
+    assert ordered == sorted(ordered)
+    # Equal ones share a place, where the filename decides.
+    for one, other in pairwise(filenames.ordered(files)):
+        assert Version(one.version) < Version(other.version) or one.filename < other.filename
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["demo", "De.mo", "other", "de_mo", "_demo", "demo_"]),
+    st.sampled_from(["1", "1.0", "01.0", "1.0rc1", "1.0+x", "1.x", "", "2024.1.1", "1-1"]),
+    st.sampled_from([".tar.gz", ".zip", "-py3-none-any.whl", "-1-py3-none-any.whl", "--none-any.whl", "-py3-any.whl"]),
+)
+def test_a_version_is_read_as_the_whole_name_is(name: str, version: str, ending: str) -> None:
+    filename = f"{name}-{version}{ending}"
+    try:
+        expected = filenames.parse(filename, project=ProjectName("demo")).version_text
+    except Invalid:
+        expected = None
+    assert filenames.version_of(filename, ProjectName("demo")) == expected
 
 
 @settings(deadline=None)

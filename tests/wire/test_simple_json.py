@@ -2,7 +2,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import pytest
 from hypothesis import given
@@ -471,3 +471,13 @@ def test_reading_fails_only_with_invalid(data: bytes) -> None:
             read()
         except Invalid:
             continue
+
+
+@given(
+    st.sampled_from(["https://a.example.org/simple/demo/", "http://127.0.0.1:8080/x/simple/demo/", "https://h/"]),
+    st.lists(
+        st.sampled_from(["/", "//", "..", ".", "a", "files", "demo-1.0.tar.gz", "?x", "#y", ";z", ":", "%2B", " "])
+    ).map("".join),
+)
+def test_a_url_is_resolved_as_the_standard_library_does(base: str, url: str) -> None:
+    assert simple_json.absolute(base, url) == urljoin(base, url.partition("#")[0])

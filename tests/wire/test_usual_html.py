@@ -27,7 +27,18 @@ HEADS = [
     "<base href='https://files.example.org/'>",
     "<a href=x>y</a>",
 ]
-FOLDERS = ["https://files.example.org/a/b/", "../../files/demo/", "", "http://127.0.0.1/", "x/y/", "//h/", "/f/"]
+FOLDERS = [
+    "https://files.example.org/a/b/",
+    "../../files/demo/",
+    "",
+    "http://127.0.0.1/",
+    "x/y/",
+    "//h/",
+    "/f/",
+    "http://[/",
+    "x:y/",
+    "/a%20b/",
+]
 FILENAMES = [
     "demo-1.0.tar.gz", "demo-1.0-py3-none-any.whl", "demo-1.0-1-py3-none-any.whl", "demo-2.0+x.tar.gz", "demo.exe",
     "Demo-1.0.zip", "demo-1.0rc1-cp311-cp311-linux_x86_64.whl", "other-1.0-py3-none-any.whl", "demo-x-py3-none-any.whl",
@@ -36,7 +47,7 @@ ATTRIBUTES = [
     "", ' data-requires-python="&gt;=3.9"', ' data-requires-python=">=3.9"', ' data-yanked=""', ' data-yanked="a &amp; b"',
     ' data-yanked="&copy=2"', ' data-yanked="&copy;"', ' data-yanked="&#62;"', ' data-core-metadata="true"',
     f' data-dist-info-metadata="sha256={DIGEST}"', ' data-upload-time="2026-05-14T19:25:26.443000Z"',
-    ' data-gpg-sig="true"', ' data-yanked="1" data-yanked="2"', ' rel="internal"', ' data-provenance="javascript:x"',
+    ' data-gpg-sig="true"', ' data-upload-time=""', ' data-upload-time="yesterday"', ' data-requires-python=""', ' data-yanked="1" data-yanked="2"', ' rel="internal"', ' data-provenance="javascript:x"',
 ]  # fmt: skip
 ENDS = ["", "\n</body></html>\n", "<!-- -->", "<p>", "<a href='demo-9.tar.gz'>demo-9.tar.gz</a>"]
 
@@ -45,6 +56,7 @@ ENDS = ["", "\n</body></html>\n", "<!-- -->", "<p>", "<a href='demo-9.tar.gz'>de
 def links(draw: st.DrawFn) -> str:
     filename = draw(st.sampled_from(FILENAMES))
     text = draw(st.sampled_from([filename, filename, filename, "click"]))
+    filename = draw(st.sampled_from([filename, filename.replace("+", "%2B"), filename.replace("-", "%2D")]))
     hashed = draw(st.sampled_from([f"#sha256={DIGEST}"] * 3 + ["", "#md5=0123"]))
     attributes = "".join(draw(st.lists(st.sampled_from(ATTRIBUTES), max_size=3)))
     between = draw(st.sampled_from(["<br/>\n", "<br>\n", "\n", "", "<b>", "x"]))

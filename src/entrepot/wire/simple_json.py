@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar
 from urllib.parse import quote, urljoin
 
@@ -290,15 +291,29 @@ def status_of(given: str, reason: str | None) -> Status:
     return Status(status=known, reason=reason or None) if known else ACTIVE
 
 
+# On the page's own host: nothing in front that could name another, or a scheme.
+_FOLDER = re.compile(r"/?(?:[A-Za-z0-9._+~-]+/)*\Z").match
+_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*\Z").match
+
+
 def absolute(base: str, url: str) -> str:
     """`url` resolved against `base`, without its fragment. Raises `Invalid`."""
     url = url.partition("#")[0]
-    if url.startswith("https://") and "[" not in url:  # nearly all of them, and urljoin is slow
+    # Nearly all have one of two forms that need no look at each part, which is slow.
+    if url.startswith(("https://", "http://")) and "[" not in url:
         return url
+    folder, slash, filename = url.rpartition("/")
+    if _FOLDER(folder + slash) and _FILENAME(filename):
+        return _folder(base, folder + slash or ".") + filename
     try:
         return urljoin(base, url)
     except ValueError as error:  # "http://[" and the like
         raise Invalid(f"{url!r} is no URL: {error}", at="url") from error
+
+
+@lru_cache(maxsize=256)
+def _folder(base: str, url: str) -> str:
+    return urljoin(base, url)
 
 
 def web_url(base: str, url: str | None) -> str | None:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from html import unescape
-from urllib.parse import urljoin
 
 from entrepot.model import ProjectName
 from entrepot.wire.filenames import version_of
+from entrepot.wire.simple_json import absolute
 
 # No entity and no query in the URL, and of escapes only that of "+". What most links have stands by itself, which
 # costs a third of taking any attribute apart; a name that a group includes tells an empty value from none.
@@ -24,8 +24,6 @@ _LOOSE = re.compile(r"&(?!(?:#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{1,31});)
 _ATTRIBUTE = re.compile(r' ([a-z-]+)="([^"]*)"')
 _END = re.compile(r"(?:\s|<br ?/?>)*(?:</(?:body|html|div|p|main)>\s*)*\Z")
 _FILENAME = re.compile(r"[A-Za-z0-9._+!~-]+\Z")
-# Relative to the page's own place: nothing in front that could name a host or a scheme.
-_BELOW = re.compile(r"(?:\.\./)*(?:[^/:]+/)*\Z")
 _RAW = ("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes", "plaintext", "template", "svg")
 _LONGEST_HEAD = 10_000  # characters in front of the first link
 
@@ -65,14 +63,10 @@ class Usual:
 
 def url_of(url: str, text: str, base: str) -> str:
     """The absolute URL of a link, of which the last part has to be its text, the filename."""
-    start, slash, last = url.rpartition("/")
-    if (last != text and last.replace("%2B", "+") != text) or "%" in start or not _FILENAME.match(text):
+    start, _, last = url.rpartition("/")
+    if (last != text and last.replace("%2B", "+") != text) or "%" in start or "[" in url or not _FILENAME.match(text):
         raise UnusualError
-    if url.startswith(("https://", "http://")):
-        return url
-    if not _BELOW.match(start + slash):
-        raise UnusualError
-    return urljoin(base, start + slash or ".") + last
+    return absolute(base, url)
 
 
 @lru_cache(maxsize=4096)
@@ -95,7 +89,7 @@ def _is_plain(head: str) -> bool:
 def attributes(text: str) -> dict[str, str]:
     """The attributes of a link by name."""
     found = dict(reversed(_ATTRIBUTE.findall(text)))  # of two the first counts
-    return {name: plain(value) for name, value in found.items()}
+    return {name: plain(value) if "&" in value else value for name, value in found.items()}
 
 
 def versions(project: ProjectName) -> Callable[[str], str | None]:
