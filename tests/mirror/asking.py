@@ -104,7 +104,14 @@ def is_kept(server: Server, item: Item) -> bool:
 
 
 def until_kept(server: Server, item: Item) -> None:
+    """Its bytes are in the store and, which comes last, its record."""
     until(lambda: is_kept(server, item), within=20, what=f"{item.filename} in the store")
+    records, told = server.data / "store" / "upstream" / "projects", f'"{item.filename}"'
+    until(
+        lambda: any(told in record.read_text() for record in records.glob("*.json")),
+        within=20,
+        what=f"a record of {told}",
+    )
 
 
 def blob_of(server: Server, item: Item) -> Path:
