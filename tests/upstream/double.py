@@ -86,6 +86,7 @@ class Upstream:
         self._projects: dict[str, _Project] = {}
         self._faults: list[Fault] = []
         self._serving: Serving | None = None
+        self._served: list[Serving] = []
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="upstream")
 
     # Its life.
@@ -118,6 +119,7 @@ class Upstream:
     async def _listen(self) -> None:
         assert self._serving is None
         self._serving = Serving(self, stall=120)
+        self._served.append(self._serving)
         sockets = []
         for host in _HOSTS:
             listener = socket.socket()
@@ -130,6 +132,10 @@ class Upstream:
         serving, self._serving = self._serving, None
         if serving is None:
             return
+        # Whoever is let in while a listener closes is forgotten by asyncio, socket and all: first let in nobody more.
+        for listener in (listener for server in serving._servers for listener in server.sockets):
+            self.loop.remove_reader(listener.fileno())
+        await asyncio.sleep(0.001)
         stopping = asyncio.ensure_future(serving.stop())
         while not stopping.done():
             for client in serving._clients:
@@ -137,11 +143,16 @@ class Upstream:
             await asyncio.wait([stopping], timeout=0.01)
 
     async def _cancel(self) -> None:
-        """The answers that still wait for something: their clients are gone."""
+        """The answers that still wait for something: their clients are gone. And who was let in at the last moment."""
         waiting = asyncio.all_tasks() - {asyncio.current_task()}
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.001)
+        while clients := [client for serving in self._served for client in serving._clients]:
+            for client in clients:
+                client._transport.abort()
+            await asyncio.sleep(0.001)
 
     # Its addresses.
 
