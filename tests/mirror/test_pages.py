@@ -195,14 +195,6 @@ def test_names_that_were_asked_for_are_listed(shared: Mirrored) -> None:
     assert unseen not in listing()
 
 
-@pytest.mark.xfail(strict=True, reason="`?all=1` (design §6) is not built yet")
-def test_all_names_of_upstream_are_listed_on_request(shared: Mirrored) -> None:
-    unseen = fresh("unseen")
-    shared.upstream.add(unseen, wheel(unseen))
-    answer = shared.server.get("/simple/?all=1", {"Accept": raw.JSON})
-    assert unseen in {project["name"] for project in answer.json()["projects"]}
-
-
 @pytest.mark.parametrize(
     "body",
     [b"{", b"<html><body>maintenance</body></html>" + bytes(range(256)), b""],

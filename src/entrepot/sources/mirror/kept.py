@@ -55,9 +55,8 @@ class Kept:
     # As an index: what `/local/` and `--offline` show.
 
     async def projects(self) -> AsyncIterator[ProjectName]:
-        prefix = f"{self.name}/projects/"
-        async for entry in self._store.list(prefix):
-            yield ProjectName(entry.key[len(prefix) :].removesuffix(".json"))
+        for name in await documented(self._store, f"{self.name}/projects/"):
+            yield name
 
     async def project(self, name: ProjectName) -> Project:
         record = await self._record(name)
@@ -191,6 +190,11 @@ class Kept:
         """The kept file of this name, if its bytes may be those that are meant."""
         kept = (await self.files(project)).get(wanted.filename)
         return kept if kept is not None and agree(kept, wanted) else None
+
+
+async def documented(store: Store, prefix: str) -> list[ProjectName]:
+    """The projects of which there is a document below the prefix, in order: that of keys is "a-b.json", "a.json"."""
+    return sorted([ProjectName(entry.key[len(prefix) :].removesuffix(".json")) async for entry in store.list(prefix)])
 
 
 def _now() -> float:

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,13 +17,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from entrepot.errors import EntrepotError, NotFound, Unavailable
-from entrepot.index import Content, Revision, Span, Store, Stream, absent
+from entrepot.index import Content, Names, Revision, Span, Store, Stream, absent
 from entrepot.model import File, Project, ProjectName, earliest
 from entrepot.sources.mirror.address import Address
 from entrepot.sources.mirror.behind import Behind
 from entrepot.sources.mirror.companions import Companions
 from entrepot.sources.mirror.downloads import Downloads, Wanted
-from entrepot.sources.mirror.kept import Kept
+from entrepot.sources.mirror.kept import Kept, documented
+from entrepot.sources.mirror.listing import Listing
 from entrepot.sources.mirror.pages import FlatPages, Known, Pages
 from entrepot.sources.mirror.seen import Seen
 from entrepot.sources.mirror.shown import More, likely, without
@@ -72,6 +73,9 @@ class Mirror:
         self._pages = kind(
             name, store, self._upstream, ttl=timedelta(seconds=settings.ttl), clock=clock, behind=self._behind
         )
+        self._listing = Listing(
+            name, store, self._upstream, ttl=timedelta(seconds=settings.ttl), clock=clock, behind=self._behind
+        )
         self._kept = Kept(name, store, changed=self._pages.touch)
         self._downloads = Downloads(name, self._upstream, store.traits.staging, self._kept)
         self._companions = Companions(
@@ -106,7 +110,7 @@ class Mirror:
     async def _stop(self) -> None:
         """Ask upstream for nothing more; write what is still to be written."""
         await self._downloads.stop()
-        tasks = (*self._tasks, *self._pages.tasks(), *self._companions.tasks())
+        tasks = (*self._tasks, *self._pages.tasks(), *self._listing.tasks(), *self._companions.tasks())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -124,9 +128,8 @@ class Mirror:
             for name in await self._pages.names():
                 yield name
             return
-        prefix = f"{self.name}/upstream/"
-        async for entry in self._store.list(prefix):
-            yield ProjectName(entry.key[len(prefix) :].removesuffix(".json"))
+        for name in await documented(self._store, f"{self.name}/upstream/"):
+            yield name
 
     async def project(self, name: ProjectName) -> Project:
         if self._settings.offline:
@@ -218,6 +221,13 @@ class Mirror:
         if self._settings.offline:
             raise Unavailable(f"whether {name} is known upstream cannot be asked: this server is offline")
         return not (await self._pages.get(name)).absent
+
+    async def everything(self) -> Names:
+        if self._settings.offline:
+            return Names(batches=_one(()))
+        if isinstance(self._pages, FlatPages):
+            return Names(batches=_one(await self._pages.names()))
+        return await self._listing.names()
 
     async def page_url(self, name: ProjectName) -> str:
         return self._pages.url(name)
@@ -351,6 +361,10 @@ class Mirror:
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _one(names: Sequence[ProjectName]) -> AsyncIterator[Sequence[ProjectName]]:
+    yield names
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
