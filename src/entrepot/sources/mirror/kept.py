@@ -97,8 +97,10 @@ class Kept:
 
     # Keeping.
 
-    async def has(self, wanted: Wanted) -> bool:
-        return await self._same(wanted.project, wanted.file) is not None
+    async def size(self, wanted: Wanted) -> int | None:
+        """Of the kept file; None if it is not kept."""
+        file = await self._same(wanted.project, wanted.file)
+        return file.size if file is not None else None
 
     async def keep(self, wanted: Wanted, staged: Staged) -> None:
         """Bytes first, record last, as everywhere."""
