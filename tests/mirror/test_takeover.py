@@ -201,9 +201,10 @@ def test_an_idle_client_of_the_leader_keeps_nobody_waiting(mirror: Mirror, upstr
         assert listed(server, "demo")
     held = upstream.held(path_of("demo", item), after=MIB)
     with shared(server, item, held) as download:
-        download.running.pop(0)  # the first one, which made its worker the leader, and takes nothing
+        idle = download.running.pop(0)  # the first one, which made its worker the leader
         held.end()
         assert set(download.results()) == {item.sha256}
+        idle.close()
 
 
 def test_files_without_any_hash_are_succeeded_as_well(mirror: Mirror, upstream: Upstream, item: Item) -> None:
