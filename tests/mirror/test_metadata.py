@@ -173,6 +173,18 @@ def test_that_of_the_newest_is_there_before_it_is_asked_for(shared: Mirrored) ->
     assert len(shared.upstream.asked(newest)) == 1
 
 
+@pytest.mark.parametrize(("versions", "newest"), [(("1.0", "2.0rc1"), "1.0"), (("1.0a1", "2.0rc1"), "2.0rc1")])
+def test_a_pre_release_is_fetched_ahead_only_where_there_is_no_final_version(
+    mirror: Mirror, upstream: Upstream, versions: tuple[str, ...], newest: str
+) -> None:
+    upstream.add("demo", *[wheel("demo", version) for version in versions])
+    server = mirror()
+    assert names(server, "demo")
+    until(lambda: upstream.asked(f"/files/demo/demo-{newest}-*.metadata"), what="the newest wheel's metadata")
+    upstream.quiet()
+    assert len(upstream.asked("/files/demo/*.metadata")) == 1
+
+
 def test_nothing_is_fetched_ahead_where_that_is_not_wanted(mirror: Mirror, upstream: Upstream) -> None:
     upstream.add("demo", wheel("demo"))
     upstream.add("last", wheel("last"))

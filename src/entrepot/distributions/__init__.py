@@ -17,6 +17,8 @@ from entrepot.wire import filenames
 
 __all__ = ["DEFAULT", "Inspection", "Limits", "current_name", "inspect", "read_metadata"]
 
+_ZIPPED = (".zip", ".egg")  # with PKG-INFO in its one folder, or in EGG-INFO
+
 
 def inspect(
     file: Path | bytes, filename: str, *, limits: Limits = DEFAULT, thorough: bool = True, renamed: bool = False
@@ -49,7 +51,7 @@ def _inspect(
         findings.add_form((problem,))
     if distribution.kind == "bdist_wheel":
         return wheels.inspect(contents, distribution, findings, limits, thorough=thorough)
-    if filename.endswith(".zip"):
+    if filename.endswith(_ZIPPED):
         return sdists.inspect_zip(contents, distribution, findings, limits)
     top = filename.removesuffix(".tar.gz")
     return sdists.inspect(contents, distribution, findings, limits, top=top, renamed=renamed)
@@ -66,7 +68,7 @@ def read_metadata(path: Path, filename: str, *, limits: Limits = DEFAULT) -> byt
     with Contents(path) as contents:
         if distribution.kind == "bdist_wheel":
             data = wheels.read_metadata(contents, distribution, findings, limits)
-        elif filename.endswith(".zip"):
+        elif filename.endswith(_ZIPPED):
             data = sdists.read_zip_metadata(contents, findings, limits)
         else:
             data = sdists.read_metadata(contents, findings, limits)

@@ -264,6 +264,8 @@ def _without(used: Used, gone: frozenset[str]) -> Used:
 
 def _metadata(staged: Staged, file: File) -> bytes | Invalid | None:
     """The METADATA of a wheel, or why it has none; the PKG-INFO of an sdist that binds its wheels, or None."""
+    if file.is_egg:
+        return None
     from entrepot import distributions  # noqa: PLC0415 - for those who keep files, not for every command
 
     try:
