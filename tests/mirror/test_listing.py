@@ -139,6 +139,13 @@ def test_it_is_asked_for_again_when_it_is_old_and_only_sent_if_it_changed(mirror
     assert len(list(lists.iterdir())) == 2  # the older list went
 
 
+def test_all_workers_share_one_list(mirror: Mirror, upstream: Upstream) -> None:
+    upstream.listed = ("one",)
+    server = mirror(workers=2)
+    assert [listed(server) for _ in range(8)] == [["one"]] * 8
+    assert len(upstream.asked("/simple/")) == 1
+
+
 def test_it_survives_a_restart(mirror: Mirror, upstream: Upstream) -> None:
     upstream.listed = ("one",)
     before = mirror()

@@ -88,14 +88,17 @@ class Listing:
                 body = await self._opened(told)
             except NotFound as error:
                 raise Unavailable("upstream's list was taken away while it was read", at=self._key) from error
-        return Names(batches=_batches(body), stale_since=told.confirmed if self._failed is not None else None)
+        stale = self._failed is not None and self._failed > told.confirmed
+        return Names(batches=_batches(body), stale_since=told.confirmed if stale else None)
 
     # Freshness, as that of pages.
 
     async def _current(self) -> Told:
         told = self._told
         if told is None or not self._is_fresh(told):
-            told = self._told = await self._stored() or told  # another worker may have asked
+            stored = await self._stored()  # another worker may have asked
+            if stored is not None and (told is None or stored.confirmed > told.confirmed):
+                told = self._told = stored
         if told is not None:
             if self._is_fresh(told) or (self._failed is not None and self._clock() - self._failed < SOON):
                 return told
