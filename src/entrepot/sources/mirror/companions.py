@@ -86,8 +86,8 @@ class Companions:
         return self._ranges.get(urlsplit(url).netloc, True)
 
     def ignores_ranges(self, url: str) -> None:
-        """Its host was asked for a part, and sent the whole."""
-        self._ranges[urlsplit(url).netloc] = False
+        """Its host was asked for a part, and sent the whole: one file counts for all only if nothing else is known."""
+        self._ranges.setdefault(urlsplit(url).netloc, False)
 
     def ranged(self, urls: Mapping[str, str]) -> bool:
         """Whether parts can be had of the files, so that metadata can be made while a client waits."""

@@ -60,6 +60,7 @@ class Download:
         self._begun = self._ended = False
         self._hashers = _hashers(wanted.file)
         self._streams: weakref.WeakSet[Growing] = weakref.WeakSet()
+        self.in_parts = True  # parts of it may be asked for, as far as is known
         self.verified = False
         self.error: EntrepotError | None = None
         self.written = 0

@@ -161,10 +161,12 @@ class Mirror:
             return kept
         wanted = await self._wanted(project, file)
         download = self._downloads.start(wanted)
-        if span is not None and download.readable < span.stop and self._companions.honours_ranges(wanted.url):
-            # Where parts cannot be had, it is waited for as a part of the whole.
-            with suppress(NoRanges):
+        parts = download.in_parts and self._companions.honours_ranges(wanted.url)
+        if span is not None and download.readable < span.stop and parts:
+            try:
                 return await self._part(wanted, span)
+            except NoRanges:
+                download.in_parts = False  # it is waited for as a part of the whole, and so is the next one
         await download.begun()
         stream = download.stream(span)
         if stream is not None:
