@@ -188,6 +188,7 @@ def _mounted(
         layer=layer,
         local=Remembered(local, clock=composition.clock) if local is not None else None,
         rivals=composition.rivals(sink.name) if sink is not None else lambda _: (),
+        everything=composition.everything(name, layer.index),
         fallback=fallback.page_url if fallback is not None else None,
     )
 

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from msgspec import Struct
 
@@ -28,6 +29,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     staged: Staged
     digests: Mapping[str, str]  # of its bytes: sha256, md5 and blake2b_256, lower-case hex
     action: str | None = None  # `:action` of the query
+    renamed: bool = False  # it may have been built under another name
 
 
 class Publisher(Struct, frozen=True, kw_only=True):
@@ -130,7 +132,8 @@ async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> In
     staged = candidate.staged
     try:
         file = staged.path if staged.held is None else staged.held
-        found = await finished(distributions.inspect, file, candidate.filename)
+        inspect = partial(distributions.inspect, renamed=candidate.renamed)
+        found = await finished(inspect, file, candidate.filename)
     except Invalid as error:
         problems.extend(error.problems or (error,))
         return None

@@ -100,7 +100,11 @@ def blobs(server: Server, index: str = "upstream") -> dict[str, int]:
 
 
 def is_kept(server: Server, item: Item) -> bool:
-    return blobs(server).get(item.filename) == len(item.data)
+    """Its bytes are there, and a record names them."""
+    if blobs(server).get(item.filename) != len(item.data):
+        return False
+    records = (server.data / "store" / "upstream" / "projects").glob("*.json")
+    return any(f'"{item.filename}"' in record.read_text() for record in records)
 
 
 def until_kept(server: Server, item: Item) -> None:

@@ -81,6 +81,7 @@ class Upstream:
         self.port = free_port()
         self.manner = Manner()  # of projects that will be added without one of their own
         self.password = ""  # "user:password", of every request if it is set
+        self.listed: tuple[str, ...] = ()  # names in the list of projects beside those that it has
         self.seen: list[Seen] = []
         self.loop = asyncio.new_event_loop()
         self._projects: dict[str, _Project] = {}
@@ -340,7 +341,7 @@ class Upstream:
     def _reply(self, seen: Seen) -> _Reply:
         match seen.path.removeprefix("/").split("/"):
             case ["simple", ""]:
-                as_json, as_html = pages.listing(self._projects)
+                as_json, as_html = pages.listing((*self._projects, *self.listed))
                 return self._page(seen, self.manner, as_json, as_html)
             case ["simple", name]:
                 return _Reply(301, {"location": f"/simple/{name}/"})

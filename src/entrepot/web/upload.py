@@ -58,6 +58,14 @@ class Incoming(Protocol):
 Told = Callable[[Form, str, Mapping[str, str]], Form]
 
 
+# What a file is called that came under that name; given by its path or whole. Blocking.
+Naming = Callable[[Path | bytes, str], str]
+
+
+def as_named(file: Path | bytes, filename: str) -> str:  # noqa: ARG001
+    return filename
+
+
 def as_sent(form: Form, filename: str, digests: Mapping[str, str]) -> Form:  # noqa: ARG001
     return form
 
@@ -78,7 +86,9 @@ class Uploads:
         text = "Published" if published.added else "Already here, with the same bytes"
         return Response(f"{text}: {published.filename}\n", 200, media_type="text/plain")
 
-    async def publish(self, request: Request, incoming: Callable[[str], Incoming], told: Told = as_sent) -> Published:
+    async def publish(
+        self, request: Request, incoming: Callable[[str], Incoming], told: Told = as_sent, naming: Naming = as_named
+    ) -> Published:
         """Publish what the request brings. `incoming` reads a body of the content type that it is given."""
         mounted = self._site.mounted(request)
         caller = await self._site.writer(request)
@@ -86,7 +96,7 @@ class Uploads:
         sink = _sink(mounted, caller)
         self._refuse_too_large(request)
         form = incoming(request.headers.get("content-type", ""))
-        async with self._place(), _received(request, form, told, sink, self._site) as candidate:
+        async with self._place(), _received(request, form, told, naming, sink, self._site) as candidate:
             publisher = Publisher(
                 name=caller.name,
                 may_publish=lambda project: may(caller, "upload", mounted, project),
@@ -129,7 +139,7 @@ def _sink(mounted: Mounted, caller: Caller) -> Sink:
 
 @asynccontextmanager
 async def _received(
-    request: Request, form: Incoming, told: Told, sink: Sink, site: Site
+    request: Request, form: Incoming, told: Told, naming: Naming, sink: Sink, site: Site
 ) -> AsyncIterator[Candidate]:  # fmt: skip
     """The candidate of this request, staged for as long as the block runs."""
     intake = _Intake(sink.staging, site.max_upload)
@@ -137,12 +147,16 @@ async def _received(
         # The form around the file may take as much as its fields may.
         complete = await receive(request, form, intake.take, limit=_largest_body(site), site=site)
         staged = await intake.stage()
+        sent = form.filename or ""
+        file = staged.path if staged.held is None else staged.held
+        filename = sent if naming is as_named else await finished(naming, file, sent)
         yield Candidate(
-            filename=form.filename or "",
-            form=told(complete, form.filename or "", intake.digests),
+            filename=filename,
+            form=told(complete, filename, intake.digests),
             staged=staged,
             digests=intake.digests,
             action=request.query_params.get(":action"),
+            renamed=naming is not as_named,
         )
     finally:
         await intake.drop()
