@@ -151,7 +151,7 @@ class Compressor(Protocol):
 def compressor(coding: str) -> Compressor | None:
     """Of a body that comes in pieces; None for no coding. Quick rather than small: nobody keeps the result."""
     if coding == "zstd":
-        return zstd.ZstdCompressor(level=1)
+        return zstandard.ZstdCompressor(level=1)
     return zlib.compressobj(1, zlib.DEFLATED, 31) if coding == "gzip" else None
 
 
