@@ -21,7 +21,7 @@ from entrepot.config import RESERVED, Access, Config, IndexSettings, Server, Sto
 from entrepot.index import Catalog
 from entrepot.model import File, Removed, Status
 from entrepot.sources.record import Record
-from entrepot.sources.upkeep import Mark
+from entrepot.stores.collecting import Mark
 from entrepot.stores.identity import FOLDERS, Identity
 from entrepot.stores.memory import Memory
 from entrepot.web import Site

@@ -15,8 +15,12 @@ def key(text: str) -> tuple[Any, ...]:
     parsed = _parsed(text)
     if parsed is not None:
         return (1, parsed, text)
-    parts = _NUMBERS.split(text)
-    return (0, tuple((0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part), text)
+    return (0, tuple(_natural(part) for part in _NUMBERS.split(text) if part), text)
+
+
+def _natural(part: str) -> tuple[int, int, str]:
+    """Numbers by their value, and before letters."""
+    return (0, int(part), "") if _NUMBERS.fullmatch(part) else (1, 0, part)
 
 
 def chosen(wanted: str, versions: Iterable[str], channels: Mapping[str, str]) -> str | None:

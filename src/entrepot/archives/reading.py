@@ -1,6 +1,5 @@
 """Reading what a place gives: piece by piece, with bounded memory."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,14 +8,6 @@ from entrepot.index import Content, Elsewhere, OnDisk, Stream
 from entrepot.threads import finished
 
 PIECE = 1 << 20  # bytes
-
-
-async def digest_of(content: Content) -> str:
-    """The sha256 of the bytes. Raises `NotFound`, `Unavailable`."""
-    running = hashlib.sha256()
-    async for piece in pieces(content):
-        await finished(running.update, piece)
-    return running.hexdigest()
 
 
 async def pieces(content: Content, start: int = 0) -> AsyncIterator[bytes]:

@@ -139,11 +139,12 @@ async def connected(url: str, token: str | None) -> AsyncIterator[RemoteArchives
     parts = urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
     secret = token or parts.password
-    if secret and parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise Invalid("a token is not sent over plain http", at=urlunsplit(bare), hint="use https")
-    headers = {"User-Agent": "entrepot"} | ({"Authorization": f"Bearer {secret}"} if secret else {})
+    # Not as a header: then aiohttp would quarrel with a netrc that knows the host.
+    auth = aiohttp.BasicAuth("__token__", secret) if secret else None
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_SILENCE)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=not secret) as session:
+    async with aiohttp.ClientSession(
+        headers={"User-Agent": "entrepot"}, auth=auth, timeout=timeout, trust_env=True
+    ) as session:
         yield RemoteArchives(urlunsplit(bare).rstrip("/") + "/", session)
 
 
@@ -170,9 +171,10 @@ async def _body(response: aiohttp.ClientResponse, at: str) -> AsyncIterator[byte
 async def _meant(response: aiohttp.ClientResponse, at: str) -> EntrepotError:
     """The error that an answer stands for, in the server's words."""
     said = (await response.content.read(_BODY)).decode("utf-8", "replace").strip()
-    text = said or f"the server answered {response.status}"
+    text, bracket, hint = (said or f"the server answered {response.status}").partition(" (")
+    hint = hint.removesuffix(")") if bracket else ""
     if response.status in _KINDS:
-        return _KINDS[response.status](text)
+        return _KINDS[response.status](text, hint=hint)
     if 400 <= response.status < 500:
-        return Invalid(text, status=413 if response.status == 413 else 400)
-    return Unavailable(text, at=at)
+        return Invalid(text, hint=hint, status=413 if response.status == 413 else 400)
+    return Unavailable(text, at=at, hint=hint)

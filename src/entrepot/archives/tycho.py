@@ -33,9 +33,9 @@ from entrepot.archives.model import (
     ordered,
     unknown,
 )
-from entrepot.archives.reading import digest_of
 from entrepot.errors import Conflict, NotFound, Unavailable
 from entrepot.index import ABSENT, ANY, Content, Entry, Span, Store
+from entrepot.stores.collecting import digest_of
 from entrepot.stores.documents import Documents
 
 _AT_ONCE = 16  # records that are read at once for a list
@@ -46,7 +46,7 @@ _SCHEMA = 1  # of that member
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What we know of a version beyond its file. Believed as long as the size is right."""
+    """What we know of a version beyond its file. If the file was replaced since, pull and verify say so."""
 
     size: int
     sha256: str
@@ -116,11 +116,9 @@ def encode(meta: Meta) -> bytes:
 def decode(data: bytes, at: str) -> Meta:
     """Raises `Unavailable` for what tycho could not read either."""
     try:
-        members = json.loads(data)
-        if not isinstance(members, dict):
-            raise TypeError("it is no object")
+        members = msgspec.convert(json.loads(data), dict[str, Any])
         meta = Meta(members=members, ours=msgspec.convert(members.get(_OURS, {}), Ours))
-    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         hint = 'it should hold {"localname": "…", "latest": null}'
         raise Unavailable(f"it cannot be read: {error}", at=at, hint=hint) from error
     if meta.ours.schema != _SCHEMA:
@@ -262,8 +260,12 @@ class TychoArchives:
         if entry is None:
             return False
         meta = await self._metas.load(_meta_key(name)) or Meta(members={})
-        known = _version(version, entry, meta).sha256 if entry.size == offer.size else ""
-        if known is None:
+        facts = meta.ours.versions.get(version)
+        if entry.size != offer.size:
+            raise exists(name, version)
+        if facts is not None and facts.size == entry.size:
+            known = facts.sha256
+        else:
             known = await digest_of(await self.store.read(entry.key))
         if known != offer.sha256:
             raise exists(name, version)
@@ -290,7 +292,7 @@ def _check_push(name: str, version: str, offer: Offer, channel: str | None) -> N
 def _version(text: str, entry: Entry, meta: Meta) -> Version:
     facts = meta.ours.versions.get(text)
     modified = datetime.fromtimestamp(entry.modified, UTC)
-    if facts is None or facts.size != entry.size:
+    if facts is None:
         return Version(version=text, size=entry.size, uploaded=modified, etag=_etag(entry))
     return Version(
         version=text, size=entry.size, sha256=facts.sha256, uploaded=facts.uploaded, by=facts.by,
