@@ -25,6 +25,7 @@ from entrepot.stores import open_store
 from entrepot.threads import finished
 
 if TYPE_CHECKING:
+    from entrepot.archives import Archives
     from entrepot.sources.mirror import Mirror as MirrorSource
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Assembled(Struct, frozen=True, kw_only=True):
     catalog: Catalog
     tokens: Tokens
     instance: str  # see `instance`
+    archives: "Mapping[str, Archives]" = {}  # of each hosted index, by its name
 
 
 def now() -> datetime:
@@ -111,15 +113,18 @@ Task = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list[Task]]:
     sources: dict[str, Source] = {}
     sinks: dict[str, Sink] = {}
+    archives: dict[str, Archives] = {}
     tasks: list[Task] = []
     main = main_store(config, stores)
     for name, settings in config.index.items():
         match settings:
             case Hosted(store=store):
                 # Imported where used: a server without folders needs none of their code.
+                from entrepot.archives import HostedArchives  # noqa: PLC0415
                 from entrepot.sources.hosted import Hosted as HostedSource  # noqa: PLC0415
 
                 hosted = HostedSource(name, stores[store if store is not None else DEFAULT_STORE])
+                archives[name] = HostedArchives(stores[store if store is not None else DEFAULT_STORE], name)
                 sources[name] = sinks[name] = hosted
             case Folder(paths=paths):
                 from entrepot.sources.folder import Folder as FolderSource  # noqa: PLC0415
@@ -135,7 +140,8 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
             case Virtual():
                 pass  # made of the others, below
     catalog = cataloged(config, sources, sinks, stores)
-    return Assembled(catalog=catalog, tokens=Tokens(main), instance=instance(main)), tasks
+    assembled = Assembled(catalog=catalog, tokens=Tokens(main), instance=instance(main), archives=archives)
+    return assembled, tasks
 
 
 def _mirror(config: Config, name: str, settings: Mirror, stores: dict[str, Store]) -> "MirrorSource":

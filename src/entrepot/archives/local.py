@@ -16,10 +16,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from entrepot.archives.model import Archives, Offer, Version, check_localname
+from entrepot.archives.model import IN_ONE_REQUEST, Archives, Offer, Version, check_localname
 from entrepot.archives.reading import of_file, pieces
 from entrepot.errors import Conflict, Invalid, Unavailable
-from entrepot.index import OnDisk, Span
+from entrepot.index import Body, OnDisk, Span
 from entrepot.stores import uniqueness
 from entrepot.threads import finished
 
@@ -38,14 +38,17 @@ async def offered(
 ) -> Offer:
     """The local file, hashed. Its bytes are read again when they are sent, and must be the same then."""
     running, size = hashlib.sha256(), 0
+    small = bytearray()
     async for piece in of_file(path):
         await finished(running.update, piece)
         size += len(piece)
+        small += piece if size <= IN_ONE_REQUEST else b""
     sha256 = running.hexdigest()
-    return Offer(
-        filename=filename or path.name, size=size, sha256=sha256, body=lambda: _again(path, sha256, progress), by=by,
-        now=now,
-    )  # fmt: skip
+    body: Callable[[], Body] = lambda: _again(path, sha256, progress)
+    if size <= IN_ONE_REQUEST:
+        held = bytes(small)
+        body = lambda: held
+    return Offer(filename=filename or path.name, size=size, sha256=sha256, body=body, by=by, now=now)
 
 
 async def _again(path: Path, sha256: str, progress: Progress) -> AsyncIterator[bytes]:

@@ -15,6 +15,8 @@ from entrepot.errors import Conflict, Invalid, NotFound
 from entrepot.index import Body, Content, Span
 
 LATEST = "latest"  # the channel that `pull` follows if nothing else is said
+# Bytes that are held in memory and go to a store in one request, which every store makes only if there is nothing.
+IN_ONE_REQUEST = 8 << 20
 
 _LONGEST = 200  # characters: with what layouts put around it, a segment of a key has 255 bytes
 # One line of text that a terminal, a key and a URL can hold: no control characters, no lone surrogates, no

@@ -22,6 +22,7 @@ from entrepot.archives.model import (
     check_localname,
     check_name,
     check_version,
+    exists,
 )
 from entrepot.archives.reading import pieces
 from entrepot.errors import Conflict, Denied, EntrepotError, Invalid, NotFound, Unavailable
@@ -66,11 +67,13 @@ class RemoteArchives:
         check_name(name)
         check_version(version)
         check_localname(offer.filename)
-        # The same bytes need not travel. Other ones are refused by the server, but only after all of them came.
-        await self._refuse_early(name, version, offer)
+        if await self._has(name, version, offer):  # then they need not travel
+            if channel is not None:
+                await self.promote(name, channel, version)
+            return False
         query = {"filename": offer.filename} | ({"promote": channel} if channel is not None else {})
         digest = base64.b64encode(bytes.fromhex(offer.sha256)).decode()
-        headers = {"Repr-Digest": f"sha-256=:{digest}:", "Content-Length": str(offer.size), "Expect": "100-continue"}
+        headers = {"Repr-Digest": f"sha-256=:{digest}:", "Content-Length": str(offer.size)}
         return await self._done("PUT", _path(name, version), query, headers, _sent(offer.body())) == 201
 
     async def promote(self, name: str, channel: str, version: str) -> None:
@@ -83,7 +86,7 @@ class RemoteArchives:
         await self._done("DELETE", _path(name, version))
 
     async def open(self, name: str, version: Version, span: Span | None = None) -> Content:
-        headers = {"If-Match": version.etag}
+        headers = {"Accept-Encoding": "identity"}
         if span is not None:
             headers |= {"Range": f"bytes={span.start}-{span.stop - 1}", "If-Range": version.etag}
         response = await self._answer("GET", _path(name, version.version), {}, headers)
@@ -92,13 +95,15 @@ class RemoteArchives:
             raise Conflict(f"version {version.version} of {name} was replaced since it was looked up", hint="try again")
         return Stream(body=_body(response, self._url), size=response.content_length)
 
-    async def _refuse_early(self, name: str, version: str, offer: Offer) -> None:
+    async def _has(self, name: str, version: str, offer: Offer) -> bool:
+        """Whether these bytes are there already. Raises `Conflict` if others are."""
         try:
             known = (await self.archive(name)).version(version)
         except NotFound:
-            return
+            return False
         if known.sha256 != offer.sha256:
-            raise Conflict(f"Already Exists: {name}, Version {version}", hint="a version never changes")
+            raise exists(name, version)
+        return True
 
     async def _json(self, method: str, path: str) -> bytes:
         response = await self._answer(method, path, {}, {"Accept": "application/json"})

@@ -17,6 +17,7 @@ from msgspec import Struct
 from entrepot.archives.claims import claimed
 from entrepot.archives.listing import folder_of, folders
 from entrepot.archives.model import (
+    IN_ONE_REQUEST,
     LATEST,
     Archive,
     Offer,
@@ -40,7 +41,6 @@ from entrepot.stores.documents import Documents
 
 _AT_ONCE = 16  # records that are read at once for a list
 _REMEMBERED = 256
-_IN_ONE_REQUEST = 8 << 20  # bytes that every store creates only if absent
 _OURS = "entrepot"
 _SCHEMA = 1  # of that member
 
@@ -273,7 +273,7 @@ class TychoArchives:
 
     async def _write(self, name: str, version: str, offer: Offer) -> None:
         # Large files go in parts, which no bucket makes conditional: there the claim alone keeps others away.
-        expect = ABSENT if offer.size <= _IN_ONE_REQUEST else ANY
+        expect = ABSENT if offer.size <= IN_ONE_REQUEST else ANY
         try:
             await self.store.write(_file_key(name, version), offer.body(), expect=expect)
         except Conflict:
