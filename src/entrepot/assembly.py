@@ -65,6 +65,16 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
     return stores
 
 
+def archive_store(config: Config, url: str, options: Mapping[str, object], *, create: bool) -> Store:  # noqa: ARG001
+    """The store that `[archives]`, `--to` or `.tychoreg.json` names, with options for its driver. Blocking.
+
+    Raises `Unavailable` if there is none and `create` is false, `Invalid` for a URL or options that no driver knows.
+    """
+    if options and url.partition("://")[0] in {"file", "memory"}:
+        raise Invalid("options are for stores such as s3://…", at=url)
+    return open_store(url, create=create)
+
+
 def _default_store(config: Config, missing: Missing) -> Store:
     folder = config.store_folder
     for path in (folder.parent, folder):

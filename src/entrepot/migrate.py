@@ -64,7 +64,7 @@ def tychoreg(file: Path, *, environ: Mapping[str, str] = os.environ) -> Migrated
 
 
 def s3_options(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """obstore's options for these arguments of `boto3.client`, and what of them has no equivalent.
+    """The options of obstore for these arguments of `boto3.client`, and what of them has no equivalent.
 
     Without keys in them or in the environment, those of the profile files of AWS are taken.
     """

@@ -43,11 +43,11 @@ async def offered(
         await finished(running.update, piece)
         size += len(piece)
         small += piece if size <= IN_ONE_REQUEST else b""
-    sha256 = running.hexdigest()
-    body: Callable[[], Body] = lambda: _again(path, sha256, progress)
-    if size <= IN_ONE_REQUEST:
-        held = bytes(small)
-        body = lambda: held
+    sha256, held = running.hexdigest(), bytes(small) if size <= IN_ONE_REQUEST else None
+
+    def body() -> Body:
+        return held if held is not None else _again(path, sha256, progress)
+
     return Offer(filename=filename or path.name, size=size, sha256=sha256, body=body, by=by, now=now)
 
 
