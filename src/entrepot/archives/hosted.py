@@ -87,7 +87,8 @@ class HostedArchives:
         begun = Record(name=name, localname=offer.filename)
         before = await self._records.load(at) or begun
         before.pushing(version, offer, channel)  # refused before any byte is written; the swap below asks again
-        if before.version(version) is None:
+        there = before.version(version) is not None
+        if not there:
             await self._write(name, offer)
         added = False
 
@@ -97,7 +98,7 @@ class HostedArchives:
             after = known.pushing(version, offer, channel)
             present = known.version(version)
             # A lost answer to our own swap is a success and still an addition: our name and time are in it.
-            added = present is None or (present.uploaded, present.by) == (offer.now, offer.by)
+            added = present is None or (not there and (present.uploaded, present.by) == (offer.now, offer.by))
             return after
 
         await self._records.change(at, pushed)

@@ -21,19 +21,15 @@ _PATTERN = re.compile(r"[*?\[]")
 async def names(archives: Archives, patterns: Sequence[str]) -> list[str]:
     """The names that are meant, in the order of the patterns, each once; all of them for no pattern.
 
-    A pattern without `*`, `?` and `[` is a name, and need not be there. Raises `NotFound` for one that nothing matches.
+    A pattern that matches nothing is taken as a name, which need not be there: whoever asks for it hears so.
     """
-    if all(not _PATTERN.search(pattern) for pattern in patterns) and patterns:
+    if patterns and not any(_PATTERN.search(pattern) for pattern in patterns):
         return list(dict.fromkeys(patterns))
     known = [summary.name async for summary in archives.summaries()]
     found: list[str] = []
     for pattern in patterns or ("*",):
-        matching = [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
-        if not matching and not _PATTERN.search(pattern):
-            matching = [pattern]
-        if not matching and patterns:
-            raise NotFound(f"Does Not Exist: {pattern}", hint="no archive matches this pattern")
-        found += matching
+        matching = [] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
+        found += matching or ([pattern] if patterns else [])
     return list(dict.fromkeys(found))
 
 
