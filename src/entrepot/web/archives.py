@@ -239,14 +239,17 @@ def _told(request: Request) -> str | None:
         if not _HEX.match(text):
             raise Invalid("is no sha256: 64 hexadecimal digits", at="?sha256=")
         return text.lower()
-    header = request.headers.get("repr-digest") or request.headers.get("content-digest")
-    found = _DIGEST.search(header) if header else None
-    if found is None:
+    header = request.headers.get("repr-digest") or request.headers.get("content-digest") or ""
+    if "sha-256=" not in header:
         return None
+    found = _DIGEST.search(header)
     try:
-        return base64.b64decode(found[1], validate=True).hex()
-    except binascii.Error as error:
-        raise Invalid("is no sha-256 in base64", at="Repr-Digest") from error
+        digest = base64.b64decode(found[1], validate=True) if found is not None else b""
+    except binascii.Error:
+        digest = b""
+    if len(digest) != hashlib.sha256().digest_size:
+        raise Invalid("holds no sha-256 as RFC 9530 has it: sha-256=:BASE64:", at="Repr-Digest")
+    return digest.hex()
 
 
 def _headers(archive: Archive, version: Version) -> Headers:
