@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -106,7 +107,8 @@ class RemoteArchives:
         return True
 
     async def _json(self, method: str, path: str) -> bytes:
-        response = await self._answer(method, path, {}, {"Accept": "application/json"})
+        # Without an Accept for JSON, errors come as plain text.
+        response = await self._answer(method, path, {}, {})
         async with response:
             return b"".join([piece async for piece in _body(response, self._url)])
 
@@ -144,13 +146,22 @@ async def connected(url: str, token: str | None) -> AsyncIterator[RemoteArchives
     parts = urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
     secret = token or parts.password
-    # Not as a header: then aiohttp would quarrel with a netrc that knows the host.
-    auth = aiohttp.BasicAuth("__token__", secret) if secret else None
+    headers = {"User-Agent": "entrepot"}
+    if secret:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"__token__:{secret}".encode()).decode()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_SILENCE)
+    # The environment is asked for a netrc only where there is no token: aiohttp refuses to have both.
     async with aiohttp.ClientSession(
-        headers={"User-Agent": "entrepot"}, auth=auth, timeout=timeout, trust_env=True
+        headers=headers, timeout=timeout, trust_env=not secret, proxy=_proxy(parts) if secret else None
     ) as session:
         yield RemoteArchives(urlunsplit(bare).rstrip("/") + "/", session)
+
+
+def _proxy(parts: SplitResult) -> str | None:
+    """The proxy that the environment has for this server."""
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _path(*segments: str) -> str:

@@ -86,18 +86,21 @@ def _found(where: Where) -> tuple[config.Config, config.Archives]:
         named = settings(where.config if not _is_tychoreg(where.config) else None, where.data)
         found = config.Archives(url=where.to, outdir=named.archives.outdir, token=named.archives.token)
         return named, _overridden(found, where)
-    file = where.config
-    beside = Path(migrate.TYCHOREG_FILE)
-    if file is None and where.data is None and where.index is None and beside.is_file():
-        file = beside
-    if file is not None and _is_tychoreg(file):
-        migrated = migrate.tychoreg(file)
-        for warning in migrated.warnings:
-            typer.echo(f"warning: {file}: {warning}", err=True)
-        return config.checked(config.Config()), _overridden(migrated.archives, where)
-    loaded = settings(where.config, where.data)
-    # Who names data or an index means these, whatever the file says.
+    # Who names data or an index means these, whatever a file says.
     local = where.data is not None or where.index is not None
+    beside = Path(migrate.TYCHOREG_FILE)
+    if _is_tychoreg(where.config):
+        beside = where.config or beside
+    elif where.config is not None or local or not beside.is_file():
+        return _ours(where, local=local)
+    migrated = migrate.tychoreg(beside)
+    for warning in migrated.warnings:
+        typer.echo(f"warning: {beside}: {warning}", err=True)
+    return config.checked(config.Config()), _overridden(migrated.archives, where)
+
+
+def _ours(where: Where, *, local: bool) -> tuple[config.Config, config.Archives]:
+    loaded = settings(where.config, where.data)
     found = replace(loaded.archives, url=None) if local else loaded.archives
     return loaded, _overridden(found, where)
 

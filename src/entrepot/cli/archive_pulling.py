@@ -10,14 +10,14 @@ import typer
 from msgspec import Struct
 from msgspec.structs import replace
 
-from entrepot.archives import LATEST, Archives, Version, lock, operations
+from entrepot.archives import LATEST, Archive, Archives, Version, lock, operations
 from entrepot.archives.local import Progress, destination, is_here, nothing, pull
 from entrepot.archives.reading import of_file
 from entrepot.cli import archiving
 from entrepot.cli.archive_places import Place, Where, opened
 from entrepot.cli.archiving import say, shown, told
 from entrepot.cli.console import show_json
-from entrepot.errors import EntrepotError, Invalid, NotFound
+from entrepot.errors import Conflict, EntrepotError, Invalid, NotFound
 from entrepot.index import Stream
 from entrepot.stores.collecting import digest_of
 
@@ -105,13 +105,10 @@ async def _plan(place: Place, order: Order) -> list[Planned]:
 
 
 async def _target(place: Place, order: Order, name: str, held: dict[str, lock.Locked]) -> Target:
+    if order.locked and name not in held:
+        raise NotFound(f"{name} is not locked", at=lock.FILE, hint=f"`pull {name} --lock` adds it")
     archive = await place.archives.archive(name)
-    if order.locked:
-        if name not in held:
-            raise NotFound(f"{name} is not locked", at=lock.FILE, hint=f"`pull {name} --lock` adds it")
-        version = replace(archive.version(held[name].version), sha256=held[name].sha256)
-    else:
-        version = operations.wanted(archive, order.version)
+    version = _locked(archive, held[name]) if order.locked else operations.wanted(archive, order.version)
     if order.outfile is not None:
         path = order.outfile.absolute()
     elif archive.localname is not None:
@@ -123,6 +120,15 @@ async def _target(place: Place, order: Order, name: str, held: dict[str, lock.Lo
     if here and order.locked:
         here = await _digest(path) == version.sha256
     return Target(name=name, version=version, path=path, here=here)
+
+
+def _locked(archive: Archive, one: lock.Locked) -> Version:
+    """The version that is locked, with the sha256 that it must have."""
+    version = archive.version(one.version)
+    if version.sha256 not in {None, one.sha256}:
+        words = f"version {one.version} of {one.name} has the sha256 {version.sha256}, and {one.sha256} is locked"
+        raise Conflict(words, hint="somebody replaced one of the two")
+    return replace(version, sha256=one.sha256)
 
 
 def _refuse_collisions(targets: Sequence[Target]) -> None:

@@ -240,7 +240,7 @@ def _told(request: Request) -> str | None:
             raise Invalid("is no sha256: 64 hexadecimal digits", at="?sha256=")
         return text.lower()
     header = request.headers.get("repr-digest") or request.headers.get("content-digest") or ""
-    if "sha-256=" not in header:
+    if "sha-256" not in header:
         return None
     found = _DIGEST.search(header)
     try:
