@@ -6,14 +6,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from entrepot.archives import LATEST, Offer, TychoArchives
+from entrepot.archives import LATEST, Offer, TychoArchives, claims
 from entrepot.archives.local import pull
 from entrepot.errors import Conflict, NotFound, Unavailable
-from entrepot.index import ABSENT, ANY
+from entrepot.index import ABSENT, ANY, Etag
 from entrepot.stores.disk import Disk
 from tests.archives.making import NOON, an_offer, bytes_of, listed, push, versions
 from tests.archives.oldtool import OldTool
@@ -213,3 +214,57 @@ async def test_after_an_hour_a_claim_is_nobodys(ours: TychoArchives, disk: Disk)
     assert await ours.push("narf", "1.0", an_offer(b"other", now=NOON + timedelta(minutes=61)))
     assert await bytes_of(ours, "1.0", name="narf") == b"other"
     assert [entry.key async for entry in disk.list("narf/.claims/")] == []
+
+
+async def test_whoever_is_at_work_says_so_again_and_again(
+    ours: TychoArchives, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_RENEWED_EVERY", 0.001)
+    written: list[str] = []
+    renewed, write = asyncio.Event(), disk.write
+
+    async def noted(key: str, *args: Any, **kwargs: Any) -> Etag:
+        etag = await write(key, *args, **kwargs)
+        written.append(key)
+        if sum("/.claims/" in key for key in written) > 2:
+            renewed.set()
+        return etag
+
+    async def body() -> AsyncIterator[bytes]:
+        await renewed.wait()
+        yield LARGE
+
+    monkeypatch.setattr(disk, "write", noted)
+    assert await ours.push("narf", "1.0", in_pieces(body))
+    assert [entry.key async for entry in disk.list("narf/.claims/")] == []
+
+
+async def test_who_joins_with_the_same_bytes_keeps_the_claim_when_the_first_one_fails(
+    ours: TychoArchives, disk: Disk
+) -> None:
+    begun, go, cut = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def failing() -> AsyncIterator[bytes]:
+        begun.set()
+        await cut.wait()
+        raise Unavailable("cut")
+        yield b""
+
+    async def working() -> AsyncIterator[bytes]:
+        begun.set()
+        await go.wait()
+        yield LARGE
+
+    first = asyncio.create_task(ours.push("narf", "1.0", in_pieces(failing)))
+    await begun.wait()
+    begun.clear()
+    second = asyncio.create_task(TychoArchives(disk).push("narf", "1.0", in_pieces(working)))
+    await begun.wait()
+    cut.set()
+    with pytest.raises(Unavailable):
+        await first
+    with pytest.raises(Conflict, match="Already Exists"):
+        await push(TychoArchives(disk), "1.0", b"other", name="narf")
+    go.set()
+    assert await second
+    assert [entry.key async for entry in disk.list("narf/")] == ["narf/tycho.json", "narf/tycho_1.0.pkg"]

@@ -322,6 +322,24 @@ def test_a_place_that_is_none_is_named(words: tuple[str, ...], fault: str, shell
     assert fault in shell("archive", "list", *words, cwd=here).err
 
 
+@pytest.mark.parametrize("layout", ["entrepot", "tycho"])
+def test_of_two_processes_that_push_one_version_one_wins(layout: str, here: Path, bucket: Path, shell: Run) -> None:
+    place = ["--to", bucket.as_uri(), "--layout", layout]
+    both = [
+        subprocess.Popen(
+            [ENTREPOT, "archive", "push", "m", "1", name, *place], cwd=here, env=environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    said = [process.communicate(timeout=60) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    winner, loser = sorted(range(2), key=lambda number: both[number].returncode)
+    assert said[loser][1].splitlines()[0] == "Already Exists: m, Version 1"
+    shell("archive", "pull", "m", "--version", "1", "--outfile", "got", *place, cwd=here).ok()
+    assert (here / "got").read_text() == ("one", "two")[winner]
+
+
 # A server.
 
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from entrepot.archives.model import Archive, Offer, Summary, Version, check_apart, exists, held, missing, ordered
+from entrepot.archives.model import Archive, Offer, Summary, Version, check_apart, exists, held, missing
 from entrepot.archives.order import key
 from entrepot.errors import Conflict, Unavailable
 
@@ -54,7 +54,7 @@ class Record(Struct, frozen=True, kw_only=True):
         return Summary(name=self.name, localname=self.localname, channels=self.channels)
 
     def archive(self) -> Archive:
-        versions = ordered({one.version: one.shown() for one in self.versions})
+        versions = tuple(one.shown() for one in self.versions)  # in their order already: a push keeps it
         return Archive(name=self.name, localname=self.localname, channels=self.channels, versions=versions)
 
     def version(self, text: str) -> Kept | None:

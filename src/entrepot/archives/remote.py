@@ -168,8 +168,20 @@ def _path(*segments: str) -> str:
     return "/".join(quote(segment, safe="") for segment in segments)
 
 
-def _sent(body: Body) -> Any:
-    return pieces(OnDisk(path=body.path, size=body.size, mtime_ns=0)) if isinstance(body, Staged) else body
+async def _sent(body: Body) -> AsyncIterator[bytes]:
+    """The bytes in pieces that do not hold up the event loop."""
+    match body:
+        case bytes():
+            for at in range(0, len(body), _PIECE):
+                yield body[at : at + _PIECE]
+        case Staged(path=path, size=size, held=None):
+            async for piece in pieces(OnDisk(path=path, size=size, mtime_ns=0)):
+                yield piece
+        case Staged(held=held):
+            yield held or b""
+        case _:
+            async for piece in body:
+                yield piece
 
 
 async def _body(response: aiohttp.ClientResponse, at: str) -> AsyncIterator[bytes]:

@@ -28,6 +28,7 @@ class Mark(Struct, frozen=True, kw_only=True):
 
     etag: Etag
     since: datetime
+    modified: float | None = None  # seconds since 1970; tells writes apart where etags are of the content
 
 
 class Marks(Struct, frozen=True, kw_only=True):
@@ -106,15 +107,15 @@ async def collect(
 ) -> Collected:
     """Delete the orphans that an earlier run, a day ago or more, marked and that are unchanged; mark the rest.
 
-    Safe beside writers who renew bytes before they name them: the etag in the mark does not hold any more then.
+    Safe beside writers who renew bytes before they name them: what the mark says does not hold any more then.
     """
     documents = marks_of(store)
     before = await documents.load(marks_key) or Marks()
     ripe, marks = [], {}
     for key, entry in orphans.items():
         mark = before.marks.get(key)
-        if mark is None or mark.etag != entry.etag:
-            marks[key] = Mark(etag=entry.etag, since=now)
+        if mark is None or mark.etag != entry.etag or mark.modified not in {None, entry.modified}:
+            marks[key] = Mark(etag=entry.etag, since=now, modified=entry.modified)
         elif now - mark.since >= _MARKED_FOR:
             ripe.append(key)
         else:
@@ -134,9 +135,11 @@ async def _delete(store: Store, ripe: list[str], entries: Mapping[str, Entry]) -
     deleted = []
     for key in ripe:
         try:
+            if (await store.stat(key)).modified != entries[key].modified:
+                continue  # the same bytes were written again, which the etags of some stores do not tell
             await store.delete(key, expect=entries[key].etag)
-        except Conflict:
-            continue  # uploaded again since it was listed
+        except (Conflict, NotFound):
+            continue  # written again since it was listed, or gone
         deleted.append(key)
     return deleted
 
