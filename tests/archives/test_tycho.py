@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from entrepot.archives import LATEST, Offer, TychoArchives, claims
+from entrepot.archives import LATEST, Offer, TychoArchives, claims, tycho
 from entrepot.archives.local import pull
 from entrepot.errors import Conflict, NotFound, Unavailable
 from entrepot.index import ABSENT, ANY, Etag
@@ -268,3 +270,42 @@ async def test_who_joins_with_the_same_bytes_keeps_the_claim_when_the_first_one_
     go.set()
     assert await second
     assert [entry.key async for entry in disk.list("narf/")] == ["narf/tycho.json", "narf/tycho_1.0.pkg"]
+
+
+# Our member.
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+TEXTS = st.text(min_size=1, max_size=9)
+FACTS = st.builds(
+    tycho.Facts, size=st.integers(0, 1 << 50), sha256=st.just("ab" * 32), uploaded=st.just(NOON), by=st.none() | TEXTS
+)
+
+
+@given(
+    members=st.dictionaries(st.text(max_size=9).filter(lambda name: name != "entrepot"), VALUES, max_size=4),
+    ours_=st.builds(
+        tycho.Ours,
+        channels=st.dictionaries(TEXTS, TEXTS, max_size=3),
+        versions=st.dictionaries(TEXTS, FACTS, max_size=3),
+    ),
+)
+def test_a_tycho_json_survives_us_and_tycho(members: dict[str, Any], ours_: tycho.Ours) -> None:
+    meta = tycho.Meta(members=members, ours=ours_)
+    data = tycho.encode(meta)
+    assert data == json.dumps(json.loads(data), indent=2).encode(), "what tycho does with it changes nothing"
+    again = tycho.decode(data, "key")
+    assert again.ours == ours_
+    assert {name: value for name, value in again.members.items() if name != "entrepot"} == members
+    assert tycho.encode(again) == data
+
+
+@given(version=TEXTS, channel=TEXTS)
+def test_pointing_where_it_points_is_nothing_to_do(version: str, channel: str) -> None:
+    meta = tycho.begun("x").pointing(channel, version)
+    assert meta.channels == {channel: version}
+    assert meta.pointing(channel, version) is meta
+    assert meta.pointing(channel, None).channels == {}

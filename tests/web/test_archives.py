@@ -330,3 +330,14 @@ def test_other_methods_are_405(front: Front, method: str) -> None:
 
 def test_a_write_from_a_web_page_is_refused(front: Front) -> None:
     assert put(front, f"{fresh('model')}/1.0", DATA, Origin="https://evil.example").status == 403
+
+
+def test_bytes_that_are_lost_are_no_404(front: Front) -> None:
+    name = pushed(front, "1.0")
+    sha256 = hashlib.sha256(DATA + b"1.0").hexdigest()
+    blob = front.settings.store_folder / "private" / "archives" / name / "blobs" / sha256[:2] / sha256
+    away = blob.rename(blob.with_name("away"))
+    for answer in (front.get(f"/archives/{name}/1.0"), front.head(f"/archives/{name}/1.0")):
+        assert answer.status == 503
+    away.rename(blob)
+    assert front.get(f"/archives/{name}/1.0").status == 200

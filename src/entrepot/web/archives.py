@@ -106,7 +106,10 @@ class ArchivePages:
         if isinstance(part, ranges.Unsatisfiable):
             return files.beyond(part)
         with problems.lost(f"version {version.version} of {archive.name}"):
-            content = await _opened(archives, archive.name, version, part)
+            if request.method == "HEAD":  # whether they are there, without reading any
+                content = await archives.open(archive.name, version, Span(0, 0))
+            else:
+                content = await _opened(archives, archive.name, version, part)
         if isinstance(content, Elsewhere):
             return RedirectResponse(content.url, 302, headers={"Cache-Control": "no-store"})
         ready = answers.file(
