@@ -38,11 +38,13 @@ async def claimed(store: Store, key: str, name: str, version: str, offer: Offer)
     """The right to write these bytes, for the block. Raises `Conflict` if somebody is writing others."""
     holder = _Holder(store, key, Claim(version=version, sha256=offer.sha256, by=offer.by, at=offer.now))
     await holder.take(name)
-    renewing = asyncio.create_task(holder.renew())
+    over = asyncio.Event()
+    renewing = asyncio.create_task(holder.renew(over))
     try:
         yield
     finally:
-        renewing.cancel()
+        # Not cancelled: a renewal that is on its way would leave a claim of which we do not know.
+        over.set()
         await asyncio.gather(renewing, return_exceptions=True)
         await holder.release()
 
@@ -69,11 +71,10 @@ class _Holder:
             return
         raise Unavailable(f"{_ATTEMPTS} attempts to claim version {claim.version} of {name} lost", at=self._key)
 
-    async def renew(self) -> None:
-        """Say again and again that we are at work. A renewal that fails is tried again: the claim holds for six."""
+    async def renew(self, over: asyncio.Event) -> None:
+        """Until it is over, say again and again that we are at work. A renewal that fails is tried again: the claim holds for six."""
         began = asyncio.get_running_loop().time()
-        while True:
-            await asyncio.sleep(_RENEWED_EVERY)
+        while not await _comes(over, within=_RENEWED_EVERY):
             passed = timedelta(seconds=asyncio.get_running_loop().time() - began)
             with suppress(EntrepotError):
                 held = await _read(self._store, self._key)
@@ -87,6 +88,15 @@ class _Holder:
 
     async def _say(self, claim: Claim, expect: Expect) -> None:
         self._etag = await self._store.write(self._key, msgspec.json.encode(claim), expect=expect)
+
+
+async def _comes(event: asyncio.Event, *, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _told(claim: Claim) -> str:
