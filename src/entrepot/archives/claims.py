@@ -72,7 +72,7 @@ class _Holder:
         raise Unavailable(f"{_ATTEMPTS} attempts to claim version {claim.version} of {name} lost", at=self._key)
 
     async def renew(self, over: asyncio.Event) -> None:
-        """Until it is over, say again and again that we are at work. A renewal that fails is tried again: the claim holds for six."""
+        """Until it is over, say again that we are at work. One that fails is tried again: the claim holds for six."""
         began = asyncio.get_running_loop().time()
         while not await _comes(over, within=_RENEWED_EVERY):
             passed = timedelta(seconds=asyncio.get_running_loop().time() - began)

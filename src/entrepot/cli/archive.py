@@ -29,7 +29,7 @@ TokenOption = Annotated[
 OutdirOption = Annotated[
     Path | None, typer.Option("--outdir", metavar="DIR", help="Where files are written; else tycho_packages.")
 ]
-CreateOption = Annotated[bool, typer.Option("--create", help="Make a store of a folder that is none.")]
+CreateOption = Annotated[bool, typer.Option("--create", help="Make a store of a place that is none yet.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Fetch it also if it is here.")]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="How many at once; else 4.")]

@@ -57,11 +57,11 @@ async def opened(where: Where, *, missing: "Missing" = "refuse") -> AsyncIterato
             yield Place(archives=remote, outdir=outdir)
     else:
         url = found.url if "://" in found.url else _as_url(found.url)
-        # A bucket that was never ours becomes a store by one small object; a disk only if that is said, since it
-        # may not be mounted.
-        create = where.create or not url.startswith("file://")
-        store = await finished(assembly.archive_store, loaded, url, found.options, create=create)
         tycho = found.layout == "tycho"
+        # A bucket of tycho's, which was never ours, becomes a store by one small object. Anything else only if that
+        # is said: a disk may not be mounted, a name mistyped.
+        create = where.create or (tycho and not url.startswith("file://"))
+        store = await finished(assembly.archive_store, loaded, url, found.options, create=create)
         yield Place(
             archives=TychoArchives(store) if tycho else HostedArchives(store, where.index or _INDEX), outdir=outdir
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
+from msgspec.structs import replace
 
 from entrepot.archives import LATEST, Archive, Archives, Offer, operations
 from entrepot.archives.local import nothing, offered
@@ -82,6 +83,8 @@ async def push(
                 size = in_words(offer.size)
                 _tell(about, f"Would push: {name} {version} ({size}, sha256 {offer.sha256})", as_json=as_json)
                 return
+            # Now and not before: to hash it may have taken long, and a claim holds from its beginning.
+            offer = replace(offer, now=datetime.now(UTC))
             added = await place.archives.push(name, version, offer, channel=LATEST if latest else None)
     if as_json:
         show_json({**about, "pushed": added, "promoted": latest})
