@@ -107,6 +107,7 @@ async def test_what_another_version_left_is_not_gone_on_with(hosted: HostedArchi
         await pull(Cut(hosted, 2 << 20), "model", await version_of(hosted), path)  # type: ignore[arg-type]
     await pull(hosted, "model", await version_of(hosted, "2.0"), path)
     assert path.read_bytes() == other
+    assert inside(tmp_path) == ["model.bin", "model.bin.etag"], "and it does not stay for ever"
 
 
 async def test_a_part_that_was_spoiled_is_fetched_anew(hosted: HostedArchives, tmp_path: Path) -> None:

@@ -183,13 +183,14 @@ class Part:
     def open(cls, path: Path, version: Version) -> "Part":
         """What is there of this very version already, or a new one. Makes the folder."""
         told = hashlib.sha256(f"{version.version}\0{version.etag}".encode()).hexdigest()[:16]
+        prefix = _prefix(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise Invalid("is a folder, and a file is to be written there", at=str(path))
-            part = cls._locked(path, path.with_name(f".{path.name[:50]}.{told}.part"))
+            part = cls._locked(path, path.with_name(f"{prefix}{told}.part"))
             # Another process is at it: to wait would be as slow as to fetch it twice.
-            part = part or cls._locked(path, path.with_name(f".{path.name[:50]}.{uniqueness.name()}.part"))
+            part = part or cls._locked(path, path.with_name(f"{prefix}{uniqueness.name()}.part"))
         except OSError as error:
             raise _failed(error, path) from error
         assert part is not None
@@ -239,6 +240,7 @@ class Part:
             os.replace(self._name, self.path)
             self._name = None
             _write(etag_path(self.path), etag)
+            _sweep(self.path)
         except OSError as error:
             raise _failed(error, self.path) from error
 
@@ -249,6 +251,22 @@ class Part:
                 os.unlink(self._name)
         with suppress(OSError):  # a full disk: what is not written is fetched again
             self._file.close()
+
+
+def _prefix(path: Path) -> str:
+    """What the names of all parts of this file begin with, and of no other one."""
+    return f".{path.name[:50]}.{hashlib.sha256(path.name.encode()).hexdigest()[:8]}-"
+
+
+def _sweep(path: Path) -> None:
+    """Remove what earlier pulls of this file left that were cut and never gone on with, unless one is under way."""
+    prefix = _prefix(path)
+    for name in os.listdir(path.parent):
+        if name.startswith(prefix) and name.endswith(".part"):
+            # Another process may finish or remove it at the same moment.
+            with suppress(OSError), (path.parent / name).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path.parent / name)
 
 
 def _write(path: Path, text: str) -> None:
