@@ -94,9 +94,9 @@ class Uploads:
         caller = await self._site.writer(request)
         request.state.token = caller.id
         sink = _sink(mounted, caller)
-        self._refuse_too_large(request)
+        self.refuse_too_large(request)
         form = incoming(request.headers.get("content-type", ""))
-        async with self._place(), _received(request, form, told, naming, sink, self._site) as candidate:
+        async with self.place(), _received(request, form, told, naming, sink, self._site) as candidate:
             publisher = Publisher(
                 name=caller.name,
                 may_publish=lambda project: may(caller, "upload", mounted, project),
@@ -104,7 +104,7 @@ class Uploads:
             )
             return await publish(candidate, sink, publisher, now=self._site.clock())
 
-    def _refuse_too_large(self, request: Request) -> None:
+    def refuse_too_large(self, request: Request) -> None:
         """By the length that the client announces: before it has sent gigabytes in vain."""
         length = request.headers.get("content-length", "")
         # Nothing that exists has 20 digits, and int() refuses some thousand of them.
@@ -112,7 +112,8 @@ class Uploads:
             raise _too_large(self._site.max_upload)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[None]:
+        """One of the few bodies that are read at once. Raises `Unavailable` if none becomes free in a minute."""
         try:
             async with asyncio.timeout(_WAIT_FOR_A_PLACE):
                 await self._places.acquire()
@@ -142,7 +143,7 @@ async def _received(
     request: Request, form: Incoming, told: Told, naming: Naming, sink: Sink, site: Site
 ) -> AsyncIterator[Candidate]:  # fmt: skip
     """The candidate of this request, staged for as long as the block runs."""
-    intake = _Intake(sink.staging, site.max_upload)
+    intake = Intake(sink.staging, site.max_upload)
     try:
         # The form around the file may take as much as its fields may.
         complete = await receive(request, form, intake.take, limit=_largest_body(site), site=site)
@@ -166,8 +167,19 @@ async def receive(
     request: Request, form: Incoming, take: Callable[[Piece], Awaitable[None]], *, limit: int, site: Site
 ) -> Form:
     """The form, whose file `take` got piece by piece. Raises `TimedOut`, `Invalid`, `ClientDisconnect`."""
-    body = request.stream().__aiter__()
     left = limit
+    async for chunk in chunks(request, site):
+        left -= len(chunk)
+        if left < 0:  # of bytes around the file that count for nothing, and so could go on for ever
+            raise _too_large(site.max_upload)
+        for piece in form.feed(chunk):
+            await take(piece)
+    return form.finish()
+
+
+async def chunks(request: Request, site: Site) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `TimedOut`, `ClientDisconnect`."""
+    body = request.stream().__aiter__()
     while True:
         try:
             async with asyncio.timeout(site.stall):
@@ -175,12 +187,8 @@ async def receive(
         except TimeoutError:
             raise TimedOut from None
         if chunk is None:
-            return form.finish()
-        left -= len(chunk)
-        if left < 0:  # of bytes around the file that count for nothing, and so could go on for ever
-            raise _too_large(site.max_upload)
-        for piece in form.feed(chunk):
-            await take(piece)
+            return
+        yield chunk
 
 
 class _Running(Protocol):
@@ -190,10 +198,10 @@ class _Running(Protocol):
     def hexdigest(self) -> str: ...
 
 
-class _Intake:
+class Intake:
     """Writes, hashes and counts what comes in, in one pass and in constant memory."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, *, only_sha256: bool = False) -> None:
         self.size = 0
         self.digests: dict[str, str] = {}
         self._folder = folder
@@ -203,9 +211,12 @@ class _Intake:
         self._waiting_size = 0
         self._hashes: dict[str, _Running] = {
             "sha256": hashlib.sha256(),
-            "md5": hashlib.md5(usedforsecurity=False),
-            "blake2b_256": hashlib.blake2b(digest_size=32),
         }
+        if not only_sha256:
+            self._hashes |= {
+                "md5": hashlib.md5(usedforsecurity=False),
+                "blake2b_256": hashlib.blake2b(digest_size=32),
+            }
 
     async def take(self, piece: bytes | memoryview) -> None:
         self.size += len(piece)
