@@ -98,7 +98,13 @@ def main_store(config: Config, stores: dict[str, Store]) -> Store:
 async def opened(config: Config, missing: Missing = "refuse") -> AsyncIterator[Assembled]:
     """The catalog and the tokens for as long as the block runs, without background work: for commands."""
     stores = await finished(open_stores, config, missing)
-    yield _assemble(config, stores)[0]
+    assembled = _assemble(config, stores)[0]
+    try:
+        yield assembled
+    finally:
+        for source in assembled.catalog.sources.values():
+            if hasattr(source, "close"):
+                await source.close()
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Mirror:
-    """A source over an upstream. Use it inside `running`, which does what is done in the background."""
+    """A source over an upstream. `running` does what is done in the background; without it, `close` at the end."""
 
     def __init__(self, name: str, store: Store, settings: Settings, *, clock: Callable[[], datetime]) -> None:
         self.name = name
@@ -101,13 +101,12 @@ class Mirror:
         self._spawn(finished(import_module, "entrepot.sources.mirror.session"))
         self._spawn(self._chores())
         self._spawn(self._behind.run())
-        async with self._upstream.running():
-            try:
-                yield
-            finally:
-                await self._stop()
+        try:
+            yield
+        finally:
+            await self.close()
 
-    async def _stop(self) -> None:
+    async def close(self) -> None:
         """Ask upstream for nothing more; write what is still to be written."""
         await self._downloads.stop()
         tasks = (*self._tasks, *self._pages.tasks(), *self._listing.tasks(), *self._companions.tasks())
@@ -115,6 +114,7 @@ class Mirror:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._behind.finish(_LAST)
+        await self._upstream.close()
 
     # As an index.
 
