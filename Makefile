@@ -49,8 +49,8 @@ docs: .venv/dev.stamp  ## the command reference written anew from the commands t
 	$(BIN)/python tools/write_cli_reference.py
 
 lock: .venv/dev.stamp  ## resolve the requirements anew (needs an index; the locks name none)
-	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" ../pyproject.toml run.in -o run.lock
-	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" -c run.lock ../pyproject.toml run.in dev.in -o dev.lock
+	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" --extra objects ../pyproject.toml run.in -o run.lock
+	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" -c run.lock --extra objects ../pyproject.toml run.in dev.in -o dev.lock
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" oldpip.in -o oldpip.lock
 
 clean:  ## remove what make made, never a package
