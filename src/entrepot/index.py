@@ -20,7 +20,8 @@ __all__ = [
     "Upstreamed", "absent", "is_absent",
 ]  # fmt: skip
 
-# Changes with every write of the key, also when the bytes are equal; compared, never read.
+# Changes with every write of the key, also when the bytes are equal unless the store's traits say otherwise;
+# compared, never read.
 Etag = NewType("Etag", str)
 
 
@@ -90,6 +91,7 @@ class Stream(Struct, frozen=True, kw_only=True):
 
     body: AsyncIterator[bytes]
     size: int | None
+    etag: Etag | None = None  # of the object that they are of, from a store whose traits promise it
 
 
 Content = OnDisk | Elsewhere | Stream
@@ -98,9 +100,12 @@ Content = OnDisk | Elsewhere | Stream
 class Traits(Struct, frozen=True, kw_only=True):
     """What a store can do. Test these, never the class."""
 
-    compare_and_swap: bool  # `expect=` with an etag is honoured
+    compare_and_swap: bool  # `expect=` is honoured, whoever else writes
     staging: Path  # stage here and `Staged` bodies are taken over without a copy, if the store can
     id: str = ""  # its own, for ever: tells this instance from others
+    etags_of_content: bool = False  # equal bytes, written again, may have the etag that they had
+    folders: bool = True  # no key is an object and a folder of others at once: the second write is a `Conflict`
+    tagged_reads: bool = False  # a read is a `Stream` with the etag of what it reads
 
 
 class Store(Protocol):

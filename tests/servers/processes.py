@@ -54,11 +54,11 @@ class Family:
         atexit.register(self.end)
 
     def start(self, command: Sequence[str | Path], **environment: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{len(self._processes)}.log").open("wb")
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment},
-            cwd=self.folder, preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing but one system call
-        )  # fmt: skip
+        with (self.folder / f"{len(self._processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment},
+                cwd=self.folder, preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing but one system call
+            )  # fmt: skip
         self._processes.append(process)
         return process
 

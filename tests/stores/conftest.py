@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from entrepot.index import Store
+from entrepot.stores import Remote, open_store
 from entrepot.stores.disk import Disk
 from entrepot.stores.memory import Memory
+from tests.servers.buckets import SERVERS, Bucket
 
 Driver = Callable[[Path], AbstractAsyncContextManager[Store]]
 
@@ -26,8 +28,22 @@ async def _disk(folder: Path) -> AsyncIterator[Store]:
     yield Disk.open(folder / "store", create=True)
 
 
+def in_bucket(server: Callable[[], Bucket]) -> Driver:
+    @asynccontextmanager
+    async def opening(folder: Path) -> AsyncIterator[Store]:
+        bucket = server()
+        remote = Remote(folder=folder / "node", name="test", options=bucket.options, writer=not bucket.swaps)
+        yield open_store(bucket.fresh(), remote, create=True)
+
+    return opening
+
+
 # A new driver is one line here, and then the whole of test_contract.py is about it as well.
-DRIVERS: dict[str, Driver] = {"memory": _memory, "disk": _disk}
+DRIVERS: dict[str, Driver] = {
+    "memory": _memory,
+    "disk": _disk,
+    **{name: in_bucket(server) for name, server in SERVERS.items()},
+}
 
 
 @pytest.fixture(params=DRIVERS)

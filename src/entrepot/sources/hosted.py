@@ -78,7 +78,7 @@ class Hosted:
 
     async def add(self, addition: Addition) -> bool:
         name, file = addition.project, addition.file
-        before = await self._records.load(record_key(self.name, name))
+        before = await self._records.latest(record_key(self.name, name))
         # Refused before any byte is written; the swap below asks again.
         if before is not None and before.adding(file) is before:
             return False
@@ -98,17 +98,18 @@ class Hosted:
         return added
 
     async def amend(self, project: ProjectName, change: Callable[[File], File]) -> tuple[File, ...]:
-        changed: tuple[File, ...] = ()
+        changed: dict[str, File] = {}
 
         def amended(record: Record | None) -> Record:
-            nonlocal changed
             before = _present(record, project)
             after = tuple(change(file) for file in before.files)
-            changed = tuple(new for old, new in zip(before.files, after, strict=True) if new != old)
-            return replace(before, files=after) if changed else before
+            differing = {new.filename: new for old, new in zip(before.files, after, strict=True) if new != old}
+            # Kept from a first round: after a lost answer the second finds nothing to do.
+            changed.update(differing)
+            return replace(before, files=after) if differing else before
 
         await self._records.change(record_key(self.name, project), amended)
-        return changed
+        return tuple(changed.values())
 
     async def mark(self, project: ProjectName, status: Status) -> None:
         def marked(record: Record | None) -> Record:

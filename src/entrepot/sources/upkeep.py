@@ -221,6 +221,7 @@ class Mark(Struct, frozen=True, kw_only=True):
 
     etag: Etag
     since: datetime
+    modified: float | None = None  # seconds since 1970; tells writes apart where etags are of the content
 
 
 class _Marks(Struct, frozen=True, kw_only=True):
@@ -257,8 +258,8 @@ async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Coll
     ripe, marks = [], {}
     for key, entry in orphans.items():
         mark = before.marks.get(key)
-        if mark is None or mark.etag != entry.etag:
-            marks[key] = Mark(etag=entry.etag, since=now)
+        if mark is None or mark.etag != entry.etag or mark.modified not in {None, entry.modified}:
+            marks[key] = Mark(etag=entry.etag, since=now, modified=entry.modified)
         elif now - mark.since >= _MARKED_FOR:
             ripe.append(key)
         else:
@@ -290,9 +291,11 @@ async def _delete(store: Store, ripe: list[str], entries: Mapping[str, Entry]) -
     deleted = []
     for key in ripe:
         try:
+            if store.traits.etags_of_content and (await store.stat(key)).modified != entries[key].modified:
+                continue  # the same bytes were uploaded again: the etag does not tell
             await store.delete(key, expect=entries[key].etag)
-        except Conflict:
-            continue  # uploaded again since it was listed
+        except (Conflict, NotFound):
+            continue  # uploaded again since it was listed, or gone
         deleted.append(key)
     return deleted
 

@@ -1,0 +1,27 @@
+"""What a store that lies elsewhere needs of this node."""
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from entrepot.errors import Invalid
+
+
+class Remote(Struct, frozen=True, kw_only=True):
+    """How a store elsewhere is reached, and where on this node its staging, its marks and its cache lie."""
+
+    folder: Path  # of this node; may be deleted while nothing runs
+    name: str = ""  # of the [store.NAME], for messages
+    options: Mapping[str, Any] = {}  # obstore's own names
+    credentials: str | None = None  # a provider of obstore's: boto3, google, azure
+    writer: bool = False  # this node may write where there is no compare-and-swap
+    node: str = socket.gethostname()  # what other nodes are told
+
+
+def refuse_options(url: str, remote: Remote | None) -> None:
+    """Raises `Invalid` for what only a store elsewhere understands."""
+    if remote is not None and (remote.options or remote.credentials or remote.writer):
+        raise Invalid("options, credentials and writer are for stores such as s3://…", at=url)
