@@ -257,6 +257,7 @@ class Mounted(Struct, frozen=True, kw_only=True):
     guarded: tuple[str, ...] = ()
     # While its result stays the same, so do all revisions of the index, as far as this machine knows. None: ask it.
     pulse: Callable[[], object] | None = None
+    believed: float = 0.5  # seconds for which a revision may be believed while the pulse is the same
     layer: Layer | None = None  # how it was made; None: it is not made of others
     local: Index | None = None  # what of it is stored here; None: all of it
     # The mirrors whose project of that name would be hidden by the first file that is published here.

@@ -518,9 +518,7 @@ async def test_a_list_is_the_sorted_keys_with_the_prefix_after_the_mark(
 @pytest.mark.parametrize("driver", SERVERS, indirect=True)
 @given(wanted=st.lists(_keys, max_size=12), prefix=_marks, after=_marks)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_list_of_a_bucket_is_too(
-    driver: Factory, wanted: list[str], prefix: Mark, after: Mark
-) -> None:
+async def test_a_list_of_a_bucket_is_too(driver: Factory, wanted: list[str], prefix: Mark, after: Mark) -> None:
     await list_is_right(driver, wanted, near(wanted, prefix), near(wanted, after))
 
 

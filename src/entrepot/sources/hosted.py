@@ -31,6 +31,7 @@ from entrepot.sources.names import Names
 from entrepot.sources.record import Record
 from entrepot.stores.documents import Documents
 
+_SIGNED_FOR = 60.0  # seconds
 _REMEMBERED = 32  # records kept parsed for the next upload to the same project
 
 
@@ -45,9 +46,11 @@ def blob_key(index: str, sha256: str, filename: str) -> str:
 class Hosted:
     """A source and a sink over any store that has compare-and-swap."""
 
-    def __init__(self, name: str, store: Store) -> None:
+    def __init__(self, name: str, store: Store, *, redirects: bool = False) -> None:
         self.name = name
+        self._sign = getattr(store, "sign", None) if redirects else None
         self.staging = store.traits.staging
+        self.streams = store.traits.tagged_reads  # no file of it can be sent by path
         self._store = store
         self._names = Names(store, name)
         self._records = Documents[Record](store, encode=records.encode, decode=records.decode, remember=_REMEMBERED)
@@ -69,6 +72,8 @@ class Hosted:
             return absent()
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:  # noqa: ARG002
+        if self._sign is not None:
+            return Elsewhere(url=await self._sign(self._blob(file), seconds=_SIGNED_FOR))
         return await self._store.read(self._blob(file), span)
 
     async def open_metadata(self, project: ProjectName, file: File) -> Content:
@@ -108,8 +113,8 @@ class Hosted:
             changed.update(differing)
             return replace(before, files=after) if differing else before
 
-        await self._records.change(record_key(self.name, project), amended)
-        return tuple(changed.values())
+        record = await self._records.change(record_key(self.name, project), amended)
+        return tuple(file for file in changed.values() if file in record.files)
 
     async def mark(self, project: ProjectName, status: Status) -> None:
         def marked(record: Record | None) -> Record:

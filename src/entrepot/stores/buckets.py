@@ -1,10 +1,10 @@
 """A bucket as obstore opens it, and the `entrepot.json` that makes a store of it."""
 
 import uuid
-from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import obstore
@@ -18,6 +18,8 @@ from entrepot.stores.identity import NAME, SCHEMA, Identity
 from entrepot.stores.remote import Remote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from obstore.store import ObjectStore
 
 # A server's clients wait: obstore's own three minutes of trying are too long for them.
@@ -67,9 +69,9 @@ def open_bucket(url: str, remote: Remote) -> Bucket:
 
     def opened(patience: dict[str, Any], retries: dict[str, Any]) -> "ObjectStore":
         retry = {**retries, **remote.options.get("retry_config", {})} if retries is not _ONCE else retries
-        return from_url(
-            url, config=_texts(options), client_options={**patience, **client}, retry_config=retry, **more
-        )  # type: ignore[call-overload]  # its kinds of options go by the scheme, which is known later
+        # Which options there are goes by the scheme, which mypy cannot know.
+        made = cast("Callable[..., ObjectStore]", from_url)
+        return made(url, config=_texts(options), client_options={**patience, **client}, retry_config=retry, **more)
 
     try:
         return Bucket(
@@ -99,7 +101,9 @@ def _taken(url: str) -> int:
 def _provider(remote: Remote) -> object:
     at = f"store.{remote.name}.credentials"
     if remote.credentials not in _PROVIDERS:
-        raise Invalid(f"{remote.credentials!r} is no provider of credentials", at=at, hint=f"known: {_KNOWN}")
+        raise Invalid(
+            f"{remote.credentials!r} is no provider of credentials", at=at, hint=f"known: {', '.join(_PROVIDERS)}"
+        )
     module, _, name = _PROVIDERS[remote.credentials].partition(":")
     try:
         made: Callable[[], object] = getattr(import_module(module), name)
@@ -121,10 +125,8 @@ def identified(bucket: Bucket, *, create: bool) -> str:
             raise Unavailable("there is no store here", at=bucket.url, hint=hint) from None
     identity = Identity(id=str(uuid.uuid4()), schema=SCHEMA)
     text = msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
-    try:
+    with suppress(Conflict):  # another node made it meanwhile
         _create(bucket, text)
-    except Conflict:
-        pass  # another node made it meanwhile
     return _read(bucket)
 
 

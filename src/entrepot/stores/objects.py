@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import obstore
 from msgspec.structs import replace
 
-from entrepot.errors import Conflict, EntrepotError, Invalid, NotFound, Unavailable
-from entrepot.index import ABSENT, ANY, Body, Content, Entry, Etag, Expect, Span, Staged, Store, Stream, Traits
+from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
+from entrepot.index import ABSENT, ANY, Body, Content, Entry, Etag, Expect, Span, Staged, Stream, Traits
 from entrepot.stores import buckets, keys, refusals, staging
 from entrepot.stores.buckets import Bucket
 from entrepot.stores.conditions import Conditions

@@ -146,7 +146,7 @@ class Writers:
 
 
 def _node_id(folder: Path) -> str:
-    """This node's, for as long as its folder lives. Blocking."""
+    """The one of this node, for as long as its folder lives. Blocking."""
     path = folder / "node"
     if not path.exists():
         draft = folder / f"node-{uniqueness.name()}"

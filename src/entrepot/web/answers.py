@@ -109,6 +109,7 @@ def _ready(
         size=size,
         file=kept,
         pulse=mounted.pulse,
+        believed_for=mounted.believed,
     )
 
 
