@@ -8,6 +8,7 @@ import pytest
 from entrepot.index import Store
 from entrepot.stores import Remote, open_store
 from entrepot.stores.disk import Disk
+from entrepot.stores.fresh import Fresh
 from entrepot.stores.memory import Memory
 from tests.servers.buckets import SERVERS, Bucket
 
@@ -28,6 +29,18 @@ async def _disk(folder: Path) -> AsyncIterator[Store]:
     yield Disk.open(folder / "store", create=True)
 
 
+@asynccontextmanager
+async def _fresh(folder: Path) -> AsyncIterator[Store]:
+    """As a server has a bucket: what it says is remembered for a second."""
+    inner = Memory()
+    store = Fresh(inner, folder / "node")
+    try:
+        yield store
+    finally:
+        await store.close()
+        await inner.close()
+
+
 def in_bucket(server: Callable[[], Bucket]) -> Driver:
     @asynccontextmanager
     async def opening(folder: Path) -> AsyncIterator[Store]:
@@ -42,6 +55,7 @@ def in_bucket(server: Callable[[], Bucket]) -> Driver:
 DRIVERS: dict[str, Driver] = {
     "memory": _memory,
     "disk": _disk,
+    "fresh": _fresh,
     **{name: in_bucket(server) for name, server in SERVERS.items()},
 }
 

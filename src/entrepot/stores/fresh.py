@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from entrepot.errors import EntrepotError, NotFound, Unavailable
 from entrepot.index import Body, Content, Entry, Etag, Expect, Span, Staged, Store
-from entrepot.stores import changes, failures
+from entrepot.stores import changes, failures, keys
 from entrepot.stores.ownership import make_folder
 from entrepot.threads import finished
 
@@ -89,18 +89,22 @@ class Fresh:
         return await self.inner.read(key, span)
 
     async def write(self, key: str, body: Body, *, expect: Expect) -> Etag:
+        keys.check(key)
         try:
             return await self.inner.write(key, body, expect=expect)
         finally:
             await self._tell(key)  # also of what failed: it may have taken effect
 
     async def write_all(self, bodies: Mapping[str, bytes | Staged]) -> None:
+        for key in bodies:
+            keys.check(key)
         try:
             await self.inner.write_all(bodies)
         finally:
             await self._tell(*bodies)
 
     async def delete(self, key: str, *, expect: Expect) -> None:
+        keys.check(key)
         try:
             await self.inner.delete(key, expect=expect)
         finally:
@@ -161,6 +165,7 @@ class Fresh:
 
     async def _asked(self, key: str) -> _Seen:
         """What the store says now; what it said last if it does not answer within `revalidate`."""
+        keys.check(key)
         while True:
             mark = self._marks.watch(key)[1]
             last = self._seen.get(key)
