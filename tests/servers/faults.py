@@ -49,8 +49,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(target: str) -> AsyncIterator[Proxy]:
-    """A proxy in front of the server at that URL; its own is `endpoint`."""
+async def proxied(target: str, rewrite: Callable[[bytes], bytes] = bytes) -> AsyncIterator[Proxy]:
+    """A proxy in front of the server at that URL; its own is `endpoint`. `rewrite` may change the heads of requests."""
     there = urlsplit(target)
     running: set[asyncio.Task[None]] = set()
 
@@ -59,7 +59,7 @@ async def proxied(target: str) -> AsyncIterator[Proxy]:
         assert task is not None
         running.add(task)
         try:
-            await _serve(proxy, (there.hostname or "", there.port or 80), reader, writer)
+            await _serve(proxy, (there.hostname or "", there.port or 80), reader, writer, rewrite)
         except (OSError, asyncio.IncompleteReadError):
             pass  # one side hung up, as is its right
         finally:
@@ -79,9 +79,10 @@ async def proxied(target: str) -> AsyncIterator[Proxy]:
 
 
 async def _serve(
-    proxy: Proxy, there: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
+    proxy: Proxy, there: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+    rewrite: Callable[[bytes], bytes],
+) -> None:  # fmt: skip
+    head = rewrite(await reader.readuntil(b"\r\n\r\n"))
     first, _, rest = head.partition(b"\r\n")
     method, path, _ = first.decode().split(" ", 2)
     length = next((int(line[15:]) for line in rest.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)

@@ -3,6 +3,7 @@
 import atexit
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ PROGRAMS = ROOT / ".servers"  # what `make servers` installs beside the system's
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_PORTS = range(12_000, 20_000)
 _PATIENCE = 60.0  # seconds
 
 
@@ -39,9 +41,15 @@ def require(*programs: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to outgoing connections: nobody else takes it before its server does."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Family:

@@ -58,6 +58,10 @@ DRIVERS: dict[str, Driver] = {
     "fresh": _fresh,
     **{name: in_bucket(server) for name, server in SERVERS.items()},
 }
+# For tests of what is built on stores, where every real server would take minutes.
+FEW = ("memory", "disk", "fresh", "rgw")
+# Whose etags change with every write, so that a delete on a condition is exact.
+EXACT = ("memory", "disk", "fresh")
 
 
 @pytest.fixture(params=DRIVERS)

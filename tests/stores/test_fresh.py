@@ -178,9 +178,7 @@ async def test_a_change_never_rests_on_what_is_remembered(near: Fresh, inner: Si
 # While it is silent.
 
 
-async def test_while_the_store_fails_what_it_said_stands_for_a_minute(
-    near: Fresh, inner: Silent, clock: Clock
-) -> None:
+async def test_while_the_store_fails_what_it_said_stands_for_a_minute(near: Fresh, inner: Silent, clock: Clock) -> None:
     etag = await inner.write(KEY, b"1", expect=ANY)
     await near.stat(KEY)
     inner.error = Unavailable("down")

@@ -128,9 +128,11 @@ class Objects:
     async def write_all(self, bodies: Mapping[str, bytes | Staged]) -> None:
         for key in bodies:
             keys.check(key)
-        async with asyncio.TaskGroup() as together:
-            for key, body in bodies.items():
-                together.create_task(self.write(key, body, expect=ANY))
+        writing = (self.write(key, body, expect=ANY) for key, body in bodies.items())
+        # All are over before anybody is told: who stages a file removes it then.
+        for outcome in await asyncio.gather(*writing, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def delete(self, key: str, *, expect: Expect) -> None:
         """No bucket deletes on a condition: an etag is compared a moment before."""
