@@ -26,8 +26,8 @@ install: .venv/run.stamp  ## a .venv with the hash-locked requirements and .venv
 serve: install  ## an index at http://127.0.0.1:8080/ (ARGS="--port 9000 ./dist" adds flags and folders)
 	$(BIN)/entrepot serve $(ARGS)
 
-servers:  ## system packages that tests with real servers need, by apt (none yet)
-	@echo "no system packages are needed yet"
+servers:  ## object stores that tests need: Ceph, Swift (by apt) and Azurite (by npm, in .servers)
+	tools/install_servers.sh
 
 test: .venv/dev.stamp  ## every test but the long rounds; real pip, uv, twine and poetry included
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)

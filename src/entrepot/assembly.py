@@ -78,7 +78,7 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
 
 def _remote(config: Config, name: str, settings: StoreSettings) -> Remote:
     return Remote(
-        folder=config.node_folder / "stores" / name, name=name, options=settings.options,
+        folder=config.node_folder / "stores" / name, name=name, options=settings.options or {},
         credentials=settings.credentials, writer=settings.writer,
     )  # fmt: skip
 

@@ -4,10 +4,11 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.distributions.build import wheel_filename, wheel_members, zip_bytes
@@ -15,7 +16,7 @@ from tests.e2e.clients import Pip, Twine, Uv, Venv
 from tests.e2e.packages import Built
 from tests.e2e.processes import until
 from tests.e2e.raw import Form
-from tests.e2e.servers import Server, Servers
+from tests.e2e.servers import Options, Server, Servers
 from tests.servers.buckets import Bucket, rgw, without_swaps
 
 pytestmark = pytest.mark.timeout(300)
@@ -61,7 +62,7 @@ def wheel(name: str, version: str, noise: bytes = b"") -> Form:
 
 
 def test_what_one_node_publishes_every_node_installs(
-    cluster: Cluster, twine: Twine, pip: Pip, uv: Uv, shouter: Built, new_venv: "type[Venv]"
+    cluster: Cluster, twine: Twine, pip: Pip, uv: Uv, shouter: Built, new_venv: Callable[[], Venv]
 ) -> None:
     one, two, three = cluster
     twine.publish(one.legacy, cluster.token, *shouter.files).ok()
@@ -74,8 +75,6 @@ def test_what_one_node_publishes_every_node_installs(
 def test_a_store_that_is_named_for_the_first_time_is_made_on_request_only(serve: Servers) -> None:
     bucket = rgw()
     text = config(bucket, bucket.fresh())
-    from tests.e2e.servers import Options
-
     refused = serve.prepare(Options(data=serve._folder / "refused", config=text))
     assert "there is no store here" in refused.start_in_vain()
     serve(config=text, args=["--create"])
@@ -83,8 +82,6 @@ def test_a_store_that_is_named_for_the_first_time_is_made_on_request_only(serve:
 
 def test_a_wrong_secret_is_told_at_the_start_and_not_printed(serve: Servers) -> None:
     bucket = rgw()
-    from tests.e2e.servers import Options
-
     text = config(bucket, bucket.fresh(), secret_access_key="hunter2hunter2")
     said = serve.prepare(Options(data=serve._folder / "refused", config=text)).start_in_vain()
     assert "refuses us: 403 SignatureDoesNotMatch" in said
@@ -98,9 +95,9 @@ def test_uploads_yanks_deletes_and_tokens_reach_every_node_within_a_second(clust
     for node in cluster:
         assert node.files("demo") == {}  # everybody knows that it is absent
 
-    def soon(what: str, seen: "object") -> None:
+    def soon(what: str, seen: Callable[[], bool]) -> None:
         began = time.monotonic()
-        until(seen, within=5, what=what)  # type: ignore[arg-type]
+        until(seen, within=5, what=what)
         assert time.monotonic() - began < 2.0  # one second, and a slow machine
 
     assert one.upload(form, token=cluster.token).status == 200
@@ -210,8 +207,6 @@ def test_downloads_may_be_redirected_to_the_bucket(serve: Servers) -> None:
     assert (answer.status, answer.headers["cache-control"]) == (302, "no-store")
     address = answer.headers["location"]
     assert address.startswith(bucket.endpoint)
-
-    import httpx
 
     assert httpx.get(address).content == form.content
     part = httpx.get(address, headers={"Range": "bytes=5-9"})

@@ -66,6 +66,7 @@ def start(family: Family) -> str:
     family.run(["ceph", "osd", "new", osd, "0"], **known)
     family.start(["ceph-osd", "-i", "0", "-f"], **known)
     family.run(["ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=localhost"], **known)
+    family.until(lambda: " 1 up" in family.run(["ceph", "osd", "stat"], **known))
     family.run(
         ["radosgw-admin", "user", "create", "--uid=test", "--display-name=test", "--access-key=testkey",
          "--secret-key=testsecret"], **known,

@@ -9,7 +9,6 @@ import pytest
 
 from entrepot.errors import Conflict, NotFound, Unavailable
 from entrepot.index import ABSENT, ANY, Entry
-from entrepot.stores import fresh
 from entrepot.stores.documents import Documents
 from entrepot.stores.fresh import Fresh
 from entrepot.stores.memory import Memory
@@ -48,7 +47,7 @@ class Silent(Memory):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(fresh.time, "monotonic", clock)
+    monkeypatch.setattr("entrepot.stores.fresh.time.monotonic", clock)
     return clock
 
 

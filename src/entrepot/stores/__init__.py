@@ -31,7 +31,12 @@ def open_store(where: str | Path, remote: Remote | None = None, *, create: bool)
     if scheme not in DRIVERS:
         raise Invalid(f"no store has the scheme {scheme}://", at=url, hint=f"known are {', '.join(DRIVERS)}")
     module, _, function = DRIVERS[scheme].partition(":")
-    store: Store = getattr(import_module(f"entrepot.stores.{module}"), function)(url, remote, create=create)
+    try:
+        driver = import_module(f"entrepot.stores.{module}")
+    except ModuleNotFoundError as error:
+        hint = "pip install 'entrepot[objects]'"
+        raise Invalid(f"a {scheme}:// store needs the package {error.name}", at=url, hint=hint) from error
+    store: Store = getattr(driver, function)(url, remote, create=create)
     return store
 
 
