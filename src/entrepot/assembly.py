@@ -36,6 +36,7 @@ from entrepot.threads import finished
 
 if TYPE_CHECKING:
     from entrepot.sources.mirror import Mirror as MirrorSource
+    from entrepot.stores.nearby import Nearby
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,8 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
                 from entrepot.sources.hosted import Hosted as HostedSource  # noqa: PLC0415
 
                 used = store if store is not None else DEFAULT_STORE
-                hosted = HostedSource(name, stores[used], redirects=_redirects(config, used))
+                nearby = _nearby(config, used, stores[used])
+                hosted = HostedSource(name, stores[used], redirects=_redirects(config, used), nearby=nearby)
                 sources[name] = sinks[name] = hosted
             case Folder(paths=paths):
                 from entrepot.sources.folder import Folder as FolderSource  # noqa: PLC0415
@@ -207,6 +209,15 @@ def _mirror(config: Config, name: str, settings: Mirror, stores: dict[str, Store
         locks=config.node_folder / "locks",
     )
     return MirrorSource(name, stores[settings.store or DEFAULT_STORE], made, clock=now)
+
+
+def _nearby(config: Config, name: str, store: Store) -> "Nearby | None":
+    cache = config.store[name].cache if is_remote(config, name) else None
+    if cache is None:
+        return None
+    from entrepot.stores.nearby import Nearby  # noqa: PLC0415 - for servers with buckets
+
+    return Nearby(store, config.node_folder / "stores" / name / "cache", units.size(cache.size))
 
 
 def _redirects(config: Config, store: str) -> bool:

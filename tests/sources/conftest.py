@@ -102,7 +102,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def is_needless(item: pytest.Item) -> bool:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        return params.get("index", "alone") != "alone" and str(params.get("shop", "")).removeprefix("hosted-") in SERVERS
+        return (
+            params.get("index", "alone") != "alone" and str(params.get("shop", "")).removeprefix("hosted-") in SERVERS
+        )
 
     needless = [item for item in items if is_needless(item)]
     if needless:

@@ -248,7 +248,7 @@ async def left_by_a_removal(store: Store) -> None:
     ids=["an upload", "a restoration"],
 )
 @pytest.mark.parametrize("gc_comes_between", [True, False], ids=["gc between", "gc around"])
-@pytest.mark.parametrize("driver", stores.EXACT)
+@pytest.mark.parametrize("driver", stores.FEW)
 async def test_whatever_comes_between_what_nothing_acknowledged_is_lost(
     left: Work, work: Work, gc_comes_between: bool, driver: str, tmp_path: Path, unsynced: None
 ) -> None:
@@ -287,7 +287,6 @@ async def test_whatever_comes_between_what_nothing_acknowledged_is_lost(
     assert True in outcomes
 
 
-@pytest.mark.parametrize("store", stores.EXACT, indirect=True)
 async def test_gc_beside_uploads_of_the_bytes_that_it_is_about_to_delete(
     store: Store, hosted: Hosted, unsynced: None
 ) -> None:
@@ -307,7 +306,6 @@ async def test_gc_beside_uploads_of_the_bytes_that_it_is_about_to_delete(
         assert await bytes_of(hosted, filename) == filename.encode()
 
 
-@pytest.mark.parametrize("store", stores.EXACT, indirect=True)
 async def test_gc_beside_restorations_at_once(store: Store, hosted: Hosted, unsynced: None) -> None:
     filenames = [f"demo-{number}-py3-none-any.whl" for number in range(12)]
     for filename in filenames:

@@ -5,8 +5,9 @@ record that names missing bytes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -29,7 +30,7 @@ from entrepot.model import File, Project, ProjectName, Removed, Status
 from entrepot.sources import record as records
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
-from entrepot.stores.documents import Documents
+from entrepot.stores.documents import Documents, recheck
 
 _SIGNED_FOR = 60.0  # seconds
 _REMEMBERED = 32  # records kept parsed for the next upload to the same project
@@ -43,11 +44,18 @@ def blob_key(index: str, sha256: str, filename: str) -> str:
     return f"{index}/blobs/{sha256[:2]}/{sha256}/{filename}"
 
 
+class Nearby(Protocol):
+    """A cache of blobs on this node."""
+
+    async def open(self, key: str, sha256: str, span: Span | None = None) -> Content: ...
+
+
 class Hosted:
     """A source and a sink over any store that has compare-and-swap."""
 
-    def __init__(self, name: str, store: Store, *, redirects: bool = False) -> None:
+    def __init__(self, name: str, store: Store, *, redirects: bool = False, nearby: Nearby | None = None) -> None:
         self.name = name
+        self._nearby = nearby
         self._sign = getattr(store, "sign", None) if redirects else None
         self.staging = store.traits.staging
         self.streams = store.traits.tagged_reads  # no file of it can be sent by path
@@ -74,6 +82,8 @@ class Hosted:
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:  # noqa: ARG002
         if self._sign is not None:
             return Elsewhere(url=await self._sign(self._blob(file), seconds=_SIGNED_FOR))
+        if self._nearby is not None:
+            return await self._nearby.open(self._blob(file), file.hashes["sha256"], span)
         return await self._store.read(self._blob(file), span)
 
     async def open_metadata(self, project: ProjectName, file: File) -> Content:
@@ -134,9 +144,12 @@ class Hosted:
         for file in record.restoring(filenames).files:
             if file.filename in filenames:
                 await self._renew(file)
-        await self._records.change(
+        restored = await self._records.change(
             record_key(self.name, project), lambda record: _present(record, project).restoring(filenames)
         )
+        for file in restored.files:
+            if file.filename in filenames:
+                await self._bring_back_if_collected(file)
 
     async def files(self, project: ProjectName) -> tuple[File, ...]:
         return (await self._record(project)).files
@@ -150,6 +163,15 @@ class Hosted:
 
     def _blob(self, file: File) -> str:
         return blob_key(self.name, file.hashes["sha256"], file.filename)
+
+    async def _bring_back_if_collected(self, file: File) -> None:
+        """Where no delete looks while it deletes, a `gc` may have taken the bytes after their renewal."""
+        if not self._store.traits.etags_of_content:
+            return
+        with_metadata = [".metadata"] if isinstance(file.core_metadata, Mapping) else []
+        for key in (f"{self._blob(file)}{suffix}" for suffix in ("", *with_metadata)):
+            if not await _is_there(self._store, key):
+                await brought_back(self._store, key)
 
     async def _renew(self, file: File) -> None:
         """Write the bytes over themselves: a new etag, so that a `gc` that is about to delete them is refused."""
@@ -185,12 +207,26 @@ class Hosted:
 
     async def _write_again_if_collected(self, addition: Addition) -> None:
         """A `gc` that marked these bytes as orphans may have removed them just before the record named them."""
-        try:
-            await self._store.stat(self._blob(addition.file))
-            if addition.metadata is not None:
-                await self._store.stat(f"{self._blob(addition.file)}.metadata")
-        except NotFound:
-            await self._write_bytes(addition)
+        key = self._blob(addition.file)
+        for each in (key, f"{key}.metadata") if addition.metadata is not None else (key,):
+            if not await _is_there(self._store, each):
+                await self._write_bytes(addition)
+                return
+
+
+async def _is_there(store: Store, key: str) -> bool:
+    recheck(store, key)
+    try:
+        await store.stat(key)
+    except NotFound:
+        return False
+    return True
+
+
+async def brought_back(store: Store, key: str) -> bool:
+    """Whether a store that cannot delete on a condition had the bytes still, and has them back."""
+    bring_back: Callable[[str], Awaitable[bool]] | None = getattr(store, "bring_back", None)
+    return await bring_back(key) if bring_back is not None else False
 
 
 def _present(record: Record | None, name: ProjectName) -> Record:

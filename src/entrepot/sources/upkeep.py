@@ -16,12 +16,13 @@ from entrepot.errors import Conflict, EntrepotError, NotFound, Unavailable
 from entrepot.index import Content, Entry, Etag, OnDisk, Store, Stream
 from entrepot.model import File
 from entrepot.sources import record as records
-from entrepot.sources.hosted import blob_key
+from entrepot.sources.hosted import blob_key, brought_back, record_key
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
 from entrepot.stores import keys
 from entrepot.stores.documents import Documents, read_bytes
 from entrepot.threads import finished
+from entrepot.wire import filenames
 
 KEPT_AFTER_REMOVAL = timedelta(days=7)
 _MARKED_FOR = timedelta(days=1)
@@ -294,10 +295,25 @@ async def _delete(store: Store, ripe: list[str], entries: Mapping[str, Entry]) -
             if store.traits.etags_of_content and (await store.stat(key)).modified != entries[key].modified:
                 continue  # the same bytes were uploaded again: the etag does not tell
             await store.delete(key, expect=entries[key].etag)
+            if store.traits.etags_of_content and await _is_named(store, key):
+                # The delete could not look while it deleted: somebody uploaded it in between.
+                await brought_back(store, key)
+                continue
         except (Conflict, NotFound):
             continue  # uploaded again since it was listed, or gone
         deleted.append(key)
     return deleted
+
+
+async def _is_named(store: Store, key: str) -> bool:
+    """Whether its project's record names the bytes now."""
+    index, _, _, _, filename = key.split("/", 4)
+    project = filenames.parse(filename.removesuffix(".metadata")).project
+    try:
+        record = records.decode(await read_bytes(store, record_key(index, project)), key)
+    except NotFound:
+        return False
+    return any(key in _keys(index, file) for file in record.files)
 
 
 def _marks_of(store: Store) -> Documents[_Marks]:

@@ -53,7 +53,7 @@ class Documents(Generic[T]):
 
     async def latest(self, key: str) -> T | None:
         """The document as it is now, whatever the store remembers: for what a change depends on."""
-        self._recheck(key)
+        recheck(self._store, key)
         return await self.load(key)
 
     async def change(self, key: str, change: Callable[[T | None], T]) -> T:
@@ -65,7 +65,7 @@ class Documents(Generic[T]):
         async with self._turn(key):
             lost = 0
             for attempt in range(_ATTEMPTS):
-                self._recheck(key)
+                recheck(self._store, key)
                 etag, before = await self._load(key)
                 after = change(before)
                 if after is before:
@@ -84,12 +84,6 @@ class Documents(Generic[T]):
                 self._keep(key, written, after)
                 return after
         raise Unavailable(f"{_ATTEMPTS} attempts to change it lost to other writers", at=key)
-
-    def _recheck(self, key: str) -> None:
-        """A store that remembers what it was told elsewhere is to ask anew."""
-        recheck = getattr(self._store, "recheck", None)
-        if recheck is not None:
-            recheck(key)
 
     async def _load(self, key: str) -> tuple[Etag | None, T | None]:
         if self._store.traits.tagged_reads and key not in self._known:
@@ -145,6 +139,13 @@ class _Turn:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.waiting = 0
+
+
+def recheck(store: Store, key: str) -> None:
+    """Have a store that remembers what it was told elsewhere ask anew."""
+    forget: Callable[[str], None] | None = getattr(store, "recheck", None)
+    if forget is not None:
+        forget(key)
 
 
 async def read_bytes(store: Store, key: str) -> bytes:

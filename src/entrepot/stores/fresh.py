@@ -113,6 +113,14 @@ class Fresh:
     def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
         return self.inner.list(prefix, after=after)
 
+    async def bring_back(self, key: str) -> bool:
+        keys.check(key)
+        undo: Callable[[str], Awaitable[bool]] | None = getattr(self.inner, "bring_back", None)
+        try:
+            return await undo(key) if undo is not None else False
+        finally:
+            await self._tell(key)
+
     async def sign(self, key: str, *, seconds: float) -> str:
         sign: Callable[..., Awaitable[str]] = self.inner.sign  # type: ignore[attr-defined]  # a bucket's
         return await sign(key, seconds=seconds)

@@ -33,6 +33,9 @@ _MOST_PARTS = 9_000  # S3 takes 10,000
 _PIECE = 1 << 20  # bytes that a reader is given at once
 _LISTED = 1_000
 _PATIENCE = 10.0  # seconds for an answer to begin
+_DELETES = 4  # times that a delete is tried
+_TRASH = "trash"
+_TRASH_FOR = 3600.0  # seconds
 _PROVEN = 2.0  # seconds for which we believe that the store is there
 
 
@@ -135,22 +138,24 @@ class Objects:
                 raise outcome
 
     async def delete(self, key: str, *, expect: Expect) -> None:
-        """No bucket deletes on a condition: an etag is compared a moment before."""
+        """No bucket deletes on a condition: an etag is compared a moment before.
+
+        So what is deleted on one lies in `trash/` for an hour, from where `bring_back` has it.
+        """
         keys.check(key)
         if expect is ABSENT:
             raise ValueError("nothing is to be deleted where nothing is expected")
         async with self._writers.allowed(exact=await self._swaps()):
             if expect is not ANY:
                 require_expected(key, expect, await self._present(key))
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await obstore.delete_async(self._bucket.quick, key)
-            except TimeoutError as error:
-                raise refusals.too_slow(self.url) from error
-            except refusals.RAISED as error:
-                meant = refusals.meant(error, key, self.url)
-                if not isinstance(meant, NotFound):  # Azure says so where S3 is silent
-                    raise meant from error
+                await self._copy(key, f"{_TRASH}/{key}")
+            await self._remove(key)
+
+    async def bring_back(self, key: str) -> bool:
+        """Undo a delete on a condition; False if it is too long ago."""
+        keys.check(key)
+        async with self._writers.allowed(exact=await self._swaps()):
+            return await self._copy(f"{_TRASH}/{key}", key)
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
         if not keys.check_prefix(prefix):
@@ -186,8 +191,42 @@ class Objects:
             raise refusals.meant(error, key, self.url) from error
 
     async def sweep(self, now: float) -> None:
-        """Remove what uploads that died left on this node an hour ago."""
+        """Remove what uploads that died left on this node an hour ago, and what was deleted an hour ago."""
         await finished(staging.sweep, str(self.traits.staging), now)
+        try:
+            async for found in obstore.list(self._bucket.quick, _TRASH, chunk_size=_LISTED):
+                for meta in found:
+                    if now - meta["last_modified"].timestamp() > _TRASH_FOR:
+                        await self._remove(meta["path"])
+        except refusals.RAISED as error:
+            raise refusals.meant(error, _TRASH, self.url) from error
+
+    async def _copy(self, source: str, target: str) -> bool:
+        """Within the bucket; False if there is nothing to copy."""
+        try:
+            await obstore.copy_async(self._bucket.bulk, source, target)
+        except refusals.RAISED as error:
+            meant = refusals.meant(error, source, self.url)
+            if isinstance(meant, NotFound):
+                return False
+            raise meant from error
+        return True
+
+    async def _remove(self, key: str) -> None:
+        for left in reversed(range(_DELETES)):
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await obstore.delete_async(self._bucket.quick, key)
+                return
+            except TimeoutError as error:
+                raise refusals.too_slow(self.url) from error
+            except refusals.RAISED as error:
+                meant = refusals.meant(error, key, self.url)
+                if isinstance(meant, NotFound):  # Azure says so where S3 is silent
+                    return
+                # Ceph answers 200 with an "UnknownError" in it when somebody writes the key at that moment.
+                if not left:
+                    raise meant from error
 
     # Writing.
 

@@ -42,7 +42,9 @@ def meant(error: Exception, key: str, where: str) -> EntrepotError:
         return Unavailable("the object store did not answer in time", at=where, status=504)
     if status:
         return Unavailable(f"the object store failed: {reason}", at=f"{where}/{key}")
-    return Unavailable(f"the object store cannot be reached: {reason}", at=where, hint=_UNREACHED)
+    if "HTTP error" in said:
+        return Unavailable(f"the object store cannot be reached: {reason}", at=where, hint=_UNREACHED)
+    return Unavailable(f"the object store failed: {reason}", at=f"{where}/{key}")
 
 
 def no_bucket(where: str) -> Unavailable:

@@ -22,13 +22,13 @@ from entrepot.sources.hosted import blob_key, record_key
 from entrepot.sources.mirror.downloads import Wanted
 from entrepot.sources.record import Record
 from entrepot.stores.documents import Documents
+from entrepot.stores.eviction import oldest
 from entrepot.threads import finished
 from entrepot.wire import filenames, metadata
 
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 512  # records
-_FREE = 0.9  # of the size allowed is what eviction leaves
 
 
 class Used(Struct, frozen=True, kw_only=True):
@@ -156,19 +156,14 @@ class Kept:
         await self.note_used()
         used = await self._used.load(self._used_key) or Used()
         pinned = frozenset(used.pinned)
-        held: list[tuple[float, ProjectName, File]] = []
+        held: list[tuple[float, int, tuple[ProjectName, File]]] = []
         async for name in self.projects():
-            files = (await self.files(name)).values()
-            held += [(used.used.get(f"{name}/{file.filename}", 0), name, file) for file in files]
-        total = sum(file.size or 0 for _, _, file in held)
+            each = ((name, file) for file in (await self.files(name)).values())
+            held += [(used.used.get(_place(one), 0), one[1].size or 0, one) for one in each]
         gone: list[str] = []
-        for _, name, file in sorted(held, key=lambda each: each[0]) if total > most else []:
-            if total <= most * _FREE:
-                break
-            if f"{name}/{file.filename}" not in pinned:
-                await self._take_out(name, file)
-                total -= file.size or 0
-                gone.append(f"{name}/{file.filename}")
+        for name, file in oldest(held, most, lambda each: _place(each) in pinned):
+            await self._take_out(name, file)
+            gone.append(_place((name, file)))
         if gone:
             await self._used.change(self._used_key, lambda now: _without(now or Used(), frozenset(gone)))
         return len(gone)
@@ -191,6 +186,10 @@ class Kept:
         """The kept file of this name, if its bytes may be those that are meant."""
         kept = (await self.files(project)).get(wanted.filename)
         return kept if kept is not None and agree(kept, wanted) else None
+
+
+def _place(each: tuple[ProjectName, File]) -> str:
+    return f"{each[0]}/{each[1].filename}"
 
 
 def _now() -> float:
