@@ -9,6 +9,7 @@ import pytest
 
 from entrepot.errors import Conflict, NotFound, Unavailable
 from entrepot.index import ABSENT, ANY, Entry
+from entrepot.stores import fresh
 from entrepot.stores.documents import Documents
 from entrepot.stores.fresh import Fresh
 from entrepot.stores.memory import Memory
@@ -237,3 +238,33 @@ async def test_conditions_are_those_of_the_store(near: Fresh, inner: Silent) -> 
     await near.write(KEY, b"1", expect=ABSENT)
     with pytest.raises(Conflict):
         await near.write(KEY, b"2", expect=ABSENT)
+
+
+# Long listings.
+
+
+async def test_a_long_listing_is_read_again_behind_those_who_ask(
+    near: Fresh, inner: Silent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh, "_LONG", 3)
+
+    async def listed() -> list[str]:
+        return [entry.key async for entry in near.list("a/")]
+
+    for name in ("a/1", "a/2", "a/3"):
+        await inner.write(name, b"", expect=ANY)
+    assert await listed() == ["a/1", "a/2", "a/3"]
+    await inner.write("a/4", b"", expect=ANY)
+    clock.now += 0.5
+    assert len(await listed()) == 3
+    clock.now += 0.5
+    assert len(await listed()) == 3  # and behind this answer it is read again
+    await background(near)
+    assert len(await listed()) == 4
+
+
+async def test_a_short_listing_is_always_read(near: Fresh, inner: Silent, clock: Clock) -> None:
+    """Whether a node is ready is asked by one."""
+    for number in range(3):
+        await inner.write(f"a/{number}", b"", expect=ANY)
+        assert len([entry async for entry in near.list("a/")]) == number + 1

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -24,6 +25,8 @@ from entrepot.threads import finished
 log = logging.getLogger(__name__)
 
 _MOST = 50_000  # keys remembered
+_LONG = 1_000  # entries from which a listing is remembered
+_MOST_LISTINGS = 4  # of 100,000 entries each takes some 40 MB
 _WARNED_EVERY = 10.0  # seconds
 
 
@@ -34,6 +37,14 @@ class _Seen(Struct):
     asked: float  # monotonic
     mark: int
     failing: float = 0.0  # until then nobody waits for another answer
+
+
+class _Listing(NamedTuple):
+    """What the store listed, when it was asked (monotonic), and how many seconds it took."""
+
+    entries: tuple[Entry, ...]
+    asked: float
+    took: float
 
 
 class Fresh:
@@ -54,6 +65,7 @@ class Fresh:
         self.pulse: Callable[[], object] = self._marks.pulse
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, tuple[asyncio.Task[None], float]] = {}
+        self._listings: dict[str, _Listing] = {}
         self._warned = float("-inf")
 
     async def prepare(self) -> None:
@@ -110,8 +122,42 @@ class Fresh:
         finally:
             await self._tell(key)
 
-    def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
-        return self.inner.list(prefix, after=after)
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
+        """A long listing is remembered, and read again behind those who ask for it: only the first one waits."""
+        known = self._listings.get(prefix) if not after else None
+        if known is not None:
+            self._relist(prefix, known)
+            for entry in known.entries:
+                yield entry
+            return
+        began = time.monotonic()
+        found: list[Entry] = []
+        async for entry in self.inner.list(prefix, after=after):
+            found.append(entry)
+            yield entry
+        if not after and len(found) >= _LONG:
+            self._remember_listing(prefix, _Listing(tuple(found), began, time.monotonic() - began))
+
+    def _relist(self, prefix: str, known: "_Listing") -> None:
+        """No oftener than it takes a tenth of the time."""
+        age = time.monotonic() - known.asked
+        if prefix not in self._asking and age >= max(self._revalidate, 10 * known.took):
+            task = asyncio.create_task(self._listed(prefix))
+            task.add_done_callback(_retrieved)
+            self._asking[prefix] = task, time.monotonic()
+
+    async def _listed(self, prefix: str) -> None:
+        began = time.monotonic()
+        try:
+            found = tuple([entry async for entry in self.inner.list(prefix)])
+            self._remember_listing(prefix, _Listing(found, began, time.monotonic() - began))
+        finally:
+            self._asking.pop(prefix, None)
+
+    def _remember_listing(self, prefix: str, listing: "_Listing") -> None:
+        if len(self._listings) >= _MOST_LISTINGS:
+            self._listings.pop(next(iter(self._listings)))
+        self._listings[prefix] = listing
 
     async def bring_back(self, key: str) -> bool:
         keys.check(key)

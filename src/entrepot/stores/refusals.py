@@ -33,18 +33,21 @@ def meant(error: Exception, key: str, where: str) -> EntrepotError:
         return Conflict("it was changed since it was read", at=key)
     if isinstance(error, FileNotFoundError):
         return NotFound(f"no object {key!r} in {where}", at=key)
+    return _unavailable(error, said, f"{where}/{key}", where)
+
+
+def _unavailable(error: Exception, said: str, key: str, where: str) -> Unavailable:
+    code, status = _first(_CODE, said), _first(_STATUS, said)
     reason = _reason(said, code, status)
     if isinstance(error, theirs.PermissionDeniedError | theirs.UnauthenticatedError) or status in {"401", "403"}:
-        return Unavailable(f"the object store refuses us: {reason}", at=f"{where}/{key}", hint=_REFUSED)
+        return Unavailable(f"the object store refuses us: {reason}", at=key, hint=_REFUSED)
     if code in _FULL or status == "507":
         return Unavailable(f"the object store takes no more: {reason}", at=where, status=507)
     if "timed out" in str(error).lower():
-        return Unavailable("the object store did not answer in time", at=where, status=504)
-    if status:
-        return Unavailable(f"the object store failed: {reason}", at=f"{where}/{key}")
-    if "HTTP error" in said:
+        return too_slow(where)
+    if not status and "HTTP error" in said:
         return Unavailable(f"the object store cannot be reached: {reason}", at=where, hint=_UNREACHED)
-    return Unavailable(f"the object store failed: {reason}", at=f"{where}/{key}")
+    return Unavailable(f"the object store failed: {reason}", at=key)
 
 
 def no_bucket(where: str) -> Unavailable:
