@@ -114,7 +114,7 @@ def test_uploads_yanks_deletes_and_tokens_reach_every_node_within_a_second(clust
     soon("the delete", lambda: not any(node.files("demo") for node in cluster))
     token = one.token("upload", name="short-lived")
     assert two.upload(wheel("other", "1.0"), token=token).status == 200
-    one.command("token", "revoke", "short-lived")
+    one.command("token", "revoke", "short-lived", "--yes")
     soon("the end of a token", lambda: two.upload(wheel("other", "2.0"), token=token).status == 401)
 
 
