@@ -54,4 +54,4 @@ lock: .venv/dev.stamp  ## resolve the requirements anew (needs an index; the loc
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" oldpip.in -o oldpip.lock
 
 clean:  ## remove what make made, never a package
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis bench/.work
+	rm -rf .venv .servers .mypy_cache .ruff_cache .hypothesis bench/.work

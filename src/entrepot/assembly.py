@@ -31,7 +31,8 @@ from entrepot.config import (
 from entrepot.errors import EntrepotError, Invalid, Unavailable
 from entrepot.index import Catalog, Mounted, Sink, Source, Store
 from entrepot.sources.names import Names
-from entrepot.stores import Remote, is_local, open_store
+from entrepot.stores import Remote, failures, is_local, open_store
+from entrepot.stores.ownership import make_folder
 from entrepot.threads import finished
 
 if TYPE_CHECKING:
@@ -78,9 +79,15 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
 
 
 def _remote(config: Config, name: str, settings: StoreSettings) -> Remote:
+    folder = config.node_folder / "stores" / name
+    if not is_local(settings.url):
+        # As all in it, it belongs to whom `data` belongs, whoever runs the first command.
+        with failures.translated(failures.while_writing, "", config.data):
+            Path(config.data).mkdir(parents=True, exist_ok=True)
+            make_folder(str(folder), config.data)
     return Remote(
-        folder=config.node_folder / "stores" / name, name=name, options=settings.options or {},
-        credentials=settings.credentials, writer=settings.writer,
+        folder=folder, name=name, options=settings.options or {}, credentials=settings.credentials,
+        writer=settings.writer,
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """OpenStack Swift with its S3 gate: a real object store without compare-and-swap."""
 
+import getpass
+
 from tests.servers.processes import Family, answers, free_port
 
 _HASH = """\
@@ -16,7 +18,7 @@ _STORAGE = """\
 bind_ip = 127.0.0.1
 bind_port = {port}
 workers = 0
-user = root
+user = {user}
 swift_dir = {here}
 devices = {here}/srv
 mount_check = false
@@ -35,7 +37,7 @@ _PROXY = """\
 bind_ip = 127.0.0.1
 bind_port = {port}
 workers = 0
-user = root
+user = {user}
 swift_dir = {here}
 log_level = ERROR
 [pipeline:main]
@@ -73,7 +75,7 @@ use = egg:swift#dlo
 
 def start(family: Family) -> str:
     """Its endpoint, 5 s later. The key is test:tester, the secret testing."""
-    here = family.folder
+    here, user = family.folder, getpass.getuser()
     (here / "srv" / "d1").mkdir(parents=True)
     (here / "swift.conf").write_text(_HASH)
     for name in ("account", "container", "object"):
@@ -81,11 +83,11 @@ def start(family: Family) -> str:
         family.run(["swift-ring-builder", builder, "create", "4", "1", "0"])
         family.run(["swift-ring-builder", builder, "add", f"r1z1-127.0.0.1:{port}/d1", "1"])
         family.run(["swift-ring-builder", builder, "rebalance"])
-        (here / f"{name}-server.conf").write_text(_STORAGE.format(name=name, port=port, here=here))
+        (here / f"{name}-server.conf").write_text(_STORAGE.format(name=name, port=port, here=here, user=user))
         family.start([f"swift-{name}-server", here / f"{name}-server.conf"])
     memcached, port = free_port(), free_port()
-    family.start(["memcached", "-u", "root", "-l", "127.0.0.1", "-p", str(memcached), "-m", "32"])
-    (here / "proxy-server.conf").write_text(_PROXY.format(port=port, memcached=memcached, here=here))
+    family.start(["memcached", "-u", user, "-l", "127.0.0.1", "-p", str(memcached), "-m", "32"])
+    (here / "proxy-server.conf").write_text(_PROXY.format(port=port, memcached=memcached, here=here, user=user))
     family.start(["swift-proxy-server", here / "proxy-server.conf"])
     endpoint = f"http://127.0.0.1:{port}"
     family.until(lambda: answers(f"{endpoint}/healthcheck"))

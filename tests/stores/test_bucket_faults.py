@@ -209,6 +209,12 @@ async def test_an_unknown_option_is_named(tmp_path: Path) -> None:
         opened(rgw(), tmp_path, endpiont="http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "http://", "http://a b", "ftp://a"])
+async def test_what_is_no_address_is_named(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(Invalid, match=r"store\.main\.options\.endpoint: is no address"):
+        opened(rgw(), tmp_path, endpoint=endpoint)
+
+
 async def test_where_the_bucket_vanished_nothing_is_absent(
     store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A bucket as obstore opens it, and the `entrepot.json` that makes a store of it."""
 
+import re
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -34,6 +35,9 @@ _RETRIES: dict[str, Any] = {
 }  # fmt: skip
 _ONCE: dict[str, Any] = {"max_retries": 0}
 
+# What is no address makes obstore panic.
+_ADDRESS = re.compile(r"https?://[\w.\[\]:-]+(/[\w./~%-]*)?")
+
 _PROVIDERS = {
     "boto3": "obstore.auth.boto3:Boto3CredentialProvider",
     "google": "obstore.auth.google:GoogleCredentialProvider",
@@ -61,8 +65,11 @@ def open_bucket(url: str, remote: Remote) -> Bucket:
     """Raises `Invalid` for options that obstore does not know. Asks nobody."""
     options = {key: value for key, value in remote.options.items() if key not in {"client_options", "retry_config"}}
     client = dict(remote.options.get("client_options", {}))
-    if str(options.get("endpoint", "")).startswith("http://"):
+    if any("endpoint" in key and str(text).startswith("http://") for key, text in options.items()):
         client.setdefault("allow_http", True)
+    for key, text in options.items():
+        if "endpoint" in key and not _ADDRESS.fullmatch(str(text)):
+            raise Invalid("is no address", at=f"store.{remote.name}.options.{key}", hint="as in https://host:9000")
     more: dict[str, Any] = {}
     if remote.credentials is not None:
         more["credential_provider"] = _provider(remote)

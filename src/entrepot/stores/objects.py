@@ -54,8 +54,7 @@ class Objects:
     def __init__(self, bucket: Bucket, remote: Remote, identity: str) -> None:
         self.url = bucket.url
         self._bucket = bucket
-        folder = remote.folder / "staging"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = remote.place("staging")
         self.traits = Traits(
             compare_and_swap=True, staging=folder, id=identity, etags_of_content=True, folders=False, tagged_reads=True
         )

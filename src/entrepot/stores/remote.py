@@ -8,6 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from entrepot.errors import Invalid
+from entrepot.stores import failures
+from entrepot.stores.ownership import make_folder
 
 
 class Remote(Struct, frozen=True, kw_only=True):
@@ -19,6 +21,14 @@ class Remote(Struct, frozen=True, kw_only=True):
     credentials: str | None = None  # a provider of obstore's: boto3, google, azure
     writer: bool = False  # this node may write where there is no compare-and-swap
     node: str = socket.gethostname()  # what other nodes are told
+
+    def place(self, name: str) -> Path:
+        """A folder in ours, with its owner and mode. Blocking. Raises `Unavailable`."""
+        root = str(self.folder)
+        with failures.translated(failures.while_writing, "", root):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(f"{root}/{name}", root)
+        return self.folder / name
 
 
 def refuse_options(url: str, remote: Remote | None) -> None:

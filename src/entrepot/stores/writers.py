@@ -19,7 +19,6 @@ from msgspec import Struct
 from entrepot.errors import NotFound, Unavailable
 from entrepot.stores import refusals, stripes, uniqueness
 from entrepot.stores.buckets import Bucket
-from entrepot.stores.ownership import make_folder
 from entrepot.stores.remote import Remote
 from entrepot.threads import finished
 
@@ -71,8 +70,7 @@ class Writers:
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
         """No other process of this node is in such a block with this key."""
-        root = str(self._remote.folder)
-        make_folder(f"{root}/locks", root)
+        root = str(self._remote.place("locks").parent)
         lock = stripes.locked(root, key, os.stat(root))
         await finished(lock.__enter__)
         try:
