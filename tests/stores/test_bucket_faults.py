@@ -231,3 +231,24 @@ async def test_a_writer_that_comes_second_finds_out(store: Store) -> None:
     await store.write("a", b"2", expect=etag)
     with pytest.raises(Conflict):
         await store.write("a", b"3", expect=etag)
+
+
+# Credentials that stand elsewhere.
+
+
+@pytest.mark.parametrize("credentials", [None, "boto3"])
+async def test_credentials_may_come_from_the_environment(
+    credentials: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = rgw()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", bucket.options["access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket.options["secret_access_key"])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    options = {key: bucket.options[key] for key in ("endpoint", "region")}
+    remote = Remote(folder=tmp_path, options=options, credentials=credentials)
+    assert open_store(bucket.fresh(), remote, create=True).traits.id
+
+
+async def test_a_provider_whose_package_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"store\.main\.credentials: azure needs a package that is missing"):
+        open_store(azurite().fresh(), Remote(folder=tmp_path, name="main", credentials="azure"), create=True)
