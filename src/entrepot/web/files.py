@@ -134,11 +134,8 @@ class Files(Struct, frozen=True):
             mounted, page.name, revision, headers=_file_headers(file, size), etag=etag, size=size or 0,
             kept=content if isinstance(content, OnDisk) else None, valid_until=page.valid_until,
         )  # fmt: skip
-        if (
-            isinstance(content, Elsewhere)
-            and request.method == "GET"
-            and answers.unchanged(ready, request.scope) is None
-        ):
+        is_sent = request.method == "GET" and answers.unchanged(ready, request.scope) is None
+        if isinstance(content, Elsewhere) and is_sent:
             return RedirectResponse(content.url, 302, headers={"Cache-Control": "no-store"})
         if ready.file is not None and not request.url.query:
             self.cache.put(cache_path(request), None, ready)
@@ -146,16 +143,17 @@ class Files(Struct, frozen=True):
 
     async def _opened(self, page: Project, file: File, wanted: Span | None) -> Content:
         """The whole file where it can be sent by path, of which a part goes out without a copy in our memory."""
-        source = self.site.catalog.sources[file.origin]
-        streams = getattr(source, "streams", False) and file.size is not None  # it never has a path
-        size = file.size
+        source, whole = self.site.catalog.sources[file.origin], file.size
+        # A source that never has a path is asked for the part at once.
+        asked = wanted if getattr(source, "streams", False) and whole is not None else None
         with problems.lost(file.filename):
-            content = await source.open(page.name, file, wanted if streams else None)
-            if wanted is not None and isinstance(content, Stream) and file.size is not None:
-                if not streams and wanted.stop > wanted.start:
-                    await _close(content.body)
-                    content = await source.open(page.name, file, wanted)
-                size = wanted.stop - wanted.start if streams or wanted.stop > wanted.start else file.size
+            content = await source.open(page.name, file, asked)
+            is_part = wanted is not None and wanted.stop > wanted.start  # HEAD wants none of it
+            if asked is None and is_part and whole is not None and isinstance(content, Stream):
+                await _close(content.body)
+                asked = wanted
+                content = await source.open(page.name, file, asked)
+        size = asked.stop - asked.start if asked is not None and isinstance(content, Stream) else whole
         found = None if isinstance(content, Elsewhere) else content.size
         if found is not None and size is not None and found != size:
             hint = "`entrepot check` says more"
