@@ -386,17 +386,17 @@ async def test_deletes_and_writes_in_one_folder_do_not_disturb_each_other(store:
 # Keys
 
 
-@pytest.mark.parametrize("key", NASTY_KEYS)
-async def test_a_nasty_key_is_refused_by_every_verb(store: Store, key: str) -> None:
-    with pytest.raises(Invalid):
-        await store.stat(key)
-    with pytest.raises(Invalid):
-        await store.read(key)
-    for body in (b"x", pieces(b"x"), stage(store, b"x")):
+async def test_a_nasty_key_is_refused_by_every_verb(store: Store) -> None:
+    for key in NASTY_KEYS:
         with pytest.raises(Invalid):
-            await store.write(key, body, expect=ANY)
-    with pytest.raises(Invalid):
-        await store.delete(key, expect=ANY)
+            await store.stat(key)
+        with pytest.raises(Invalid):
+            await store.read(key)
+        for body in (b"x", pieces(b"x"), stage(store, b"x")):
+            with pytest.raises(Invalid):
+                await store.write(key, body, expect=ANY)
+        with pytest.raises(Invalid):
+            await store.delete(key, expect=ANY)
     assert await keys(store) == []
 
 

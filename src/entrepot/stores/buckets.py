@@ -30,8 +30,8 @@ _BULK: dict[str, Any] = {
     "connect_timeout": timedelta(seconds=3), "read_timeout": timedelta(seconds=20), "timeout": timedelta(days=1),
 }  # fmt: skip
 _RETRIES: dict[str, Any] = {
-    "max_retries": 2, "retry_timeout": timedelta(seconds=8),
-    "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=1), "base": 2},
+    "max_retries": 4, "retry_timeout": timedelta(seconds=8),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
 }  # fmt: skip
 _ONCE: dict[str, Any] = {"max_retries": 0}
 

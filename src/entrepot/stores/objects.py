@@ -5,6 +5,7 @@ with bounded memory, and what is acknowledged is as durable as the bucket is.
 """
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from datetime import timedelta
@@ -147,14 +148,14 @@ class Objects:
         async with self._writers.allowed(exact=await self._swaps()):
             if expect is not ANY:
                 require_expected(key, expect, await self._present(key))
-                await self._copy(key, f"{_TRASH}/{key}")
+                await self._copy(key, _trashed(key))
             await self._remove(key)
 
     async def bring_back(self, key: str) -> bool:
         """Undo a delete on a condition; False if it is too long ago."""
         keys.check(key)
         async with self._writers.allowed(exact=await self._swaps()):
-            return await self._copy(f"{_TRASH}/{key}", key)
+            return await self._copy(_trashed(key), key)
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
         if not keys.check_prefix(prefix):
@@ -258,6 +259,8 @@ class Objects:
         except TimeoutError as error:
             raise refusals.too_slow(self.url) from error
         except refusals.RAISED as error:
+            if retried and refusals.is_superseded(error):
+                return (await self.stat(key)).etag
             raise self._written(error, key) from error
         return self._bucket.etag(result["e_tag"], result["version"])
 
@@ -324,6 +327,11 @@ class Objects:
     def _refuse_long(self, key: str) -> None:
         if len(key.encode()) + self._bucket.taken > keys.LONGEST_KEY:
             raise Invalid(f"with the prefix of the store it is longer than {keys.LONGEST_KEY} bytes", at=key)
+
+
+def _trashed(key: str) -> str:
+    """Where a deleted object lies. A name of its own length would make some keys too long."""
+    return f"{_TRASH}/{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _key_before(mark: str) -> str:

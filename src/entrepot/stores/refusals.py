@@ -64,6 +64,11 @@ def is_unsupported(error: Exception) -> bool:
     return isinstance(error, NotImplementedError | theirs.NotSupportedError) or _first(_STATUS, str(error)) == "501"
 
 
+def is_superseded(error: Exception) -> bool:
+    """Whether another write of the same key came at the same moment, and stands: Swift's 202, which has no etag."""
+    return "ETag Header missing" in str(error)
+
+
 _REFUSED = (
     "are the key and its secret right, and may it list, get, put and delete here? S3 also says 403 "
     "for what is not there to who may not list"
