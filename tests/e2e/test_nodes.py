@@ -1,5 +1,6 @@
 """Three nodes on one bucket of a real object store: they answer as one, whoever of them dies."""
 
+import asyncio
 import itertools
 import random
 import threading
@@ -18,6 +19,7 @@ from tests.e2e.processes import until
 from tests.e2e.raw import Form
 from tests.e2e.servers import Options, Server, Servers
 from tests.servers.buckets import Bucket, rgw, without_swaps
+from tests.servers.faults import proxied
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -232,3 +234,25 @@ def test_downloads_stream_with_ranges_and_heads(cluster: Cluster, tmp_path: Path
     head = node.ask("HEAD", path)
     assert (head.status, head.headers["content-length"]) == (200, str(len(form.content)))
     assert node.get(path, {"If-None-Match": head.headers["etag"]}).status == 304
+
+
+async def test_while_the_bucket_is_down_known_pages_are_served_and_nothing_is_accepted(serve: Servers) -> None:
+    bucket, form = rgw(), wheel("demo", "1.0")
+    async with proxied(bucket.endpoint) as proxy:
+        text = config(bucket, bucket.fresh(), endpoint=proxy.endpoint)
+        node = await asyncio.to_thread(serve, config=text, args=["--create"])
+        token = node.first_token
+        assert (await asyncio.to_thread(node.upload, form, token=token)).status == 200
+        assert list(await asyncio.to_thread(node.files, "demo")) == [form.filename]
+        for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+            proxy.next("503", method, times=1_000_000)
+        while not proxy.done:  # what is known grows old, and is asked for in vain
+            assert list(await asyncio.to_thread(node.files, "demo")) == [form.filename]
+        assert list(await asyncio.to_thread(node.files, "demo")) == [form.filename]
+        refused = await asyncio.to_thread(node.upload, wheel("demo", "2.0"), token=token)
+        assert refused.status == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await asyncio.to_thread(node.get, "/simple/unknown/")).status == 503  # and never 404
+        assert (await asyncio.to_thread(node.get, "/ready")).status == 503
+        assert (await asyncio.to_thread(node.get, "/health")).status == 200
+        await asyncio.to_thread(serve.end)
