@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import ABSENT, ANY, Body, Content, Entry, Etag, Expect, Span, Staged, Stream, Traits
 from entrepot.stores import buckets, keys, refusals, staging
+from entrepot.stores import remote as remotes
 from entrepot.stores.buckets import Bucket
 from entrepot.stores.conditions import Conditions
 from entrepot.stores.entries import require_expected
@@ -42,9 +43,7 @@ _PROVEN = 2.0  # seconds for which we believe that the store is there
 
 def from_url(url: str, remote: Remote | None = None, *, create: bool) -> "Objects":
     """The store of an `s3://`, `gs://` or `az://` URL. Reads `entrepot.json`, or makes it. Blocking."""
-    if remote is None:
-        raise ValueError("a store elsewhere needs a folder on this node")
-    return Objects.open(url, remote, create=create)
+    return Objects.open(url, remote or remotes.nameless(url), create=create)
 
 
 class Objects:

@@ -1,5 +1,6 @@
 """What a store that lies elsewhere needs of this node."""
 
+import hashlib
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,14 @@ class Remote(Struct, frozen=True, kw_only=True):
             self.folder.mkdir(parents=True, exist_ok=True)
             make_folder(f"{root}/{name}", root)
         return self.folder / name
+
+
+def nameless(url: str) -> Remote:
+    """For a store that no configuration names: what it needs comes from the environment, its folder is the user's."""
+    import platformdirs  # noqa: PLC0415 - only here
+
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Remote(folder=Path(platformdirs.user_cache_dir("entrepot")) / "stores" / digest, name=url)
 
 
 def refuse_options(url: str, remote: Remote | None) -> None:
