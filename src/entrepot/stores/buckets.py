@@ -13,7 +13,7 @@ from msgspec import Struct
 from obstore.store import from_url
 
 from entrepot.errors import Conflict, Invalid, NotFound, Unavailable
-from entrepot.index import Etag
+from entrepot.index import Etag, Expect
 from entrepot.stores import refusals
 from entrepot.stores.identity import NAME, SCHEMA, Identity
 from entrepot.stores.remote import Remote
@@ -59,6 +59,11 @@ class Bucket(Struct, frozen=True, kw_only=True):
         """Quotes come and go between the answers of one server, so ours have none."""
         bare = (tag or "").strip('"')
         return Etag(f"{bare}@{version}" if self.by_version and version else bare)
+
+
+def in_form_of(expect: Expect, present: Etag | None) -> Etag | None:
+    """`present` as a listing tells it, if `expect` came from one: Google's listings know no generations."""
+    return Etag(present.partition("@")[0]) if present is not None and "@" not in str(expect) else present
 
 
 def open_bucket(url: str, remote: Remote) -> Bucket:

@@ -146,7 +146,7 @@ class Objects:
             raise ValueError("nothing is to be deleted where nothing is expected")
         async with self._writers.allowed(exact=await self._swaps()):
             if expect is not ANY:
-                require_expected(key, expect, await self._present(key))
+                require_expected(key, expect, buckets.in_form_of(expect, await self._present(key)))
                 await self._copy(key, _trashed(key))
             await self._remove(key)
 
