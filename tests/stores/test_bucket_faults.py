@@ -1,6 +1,7 @@
 """What a node does when its object store fails: nothing acknowledged is lost, nothing happens twice, nobody hangs."""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -252,3 +253,18 @@ async def test_credentials_may_come_from_the_environment(
 async def test_a_provider_whose_package_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"store\.main\.credentials: azure needs a package that is missing"):
         open_store(azurite().fresh(), Remote(folder=tmp_path, name="main", credentials="azure"), create=True)
+
+
+async def test_where_obstore_is_not_installed_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "entrepot.stores.objects")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(Invalid, match=r"needs the package obstore \(pip install 'entrepot\[objects\]'\)"):
+        open_store("s3://bucket", Remote(folder=tmp_path), create=False)
+
+
+@pytest.mark.parametrize("where", ["memory://", "file:///nowhere"])
+async def test_options_of_buckets_are_refused_elsewhere(tmp_path: Path, where: str) -> None:
+    with pytest.raises(Invalid, match="are for stores such as s3://"):
+        open_store(where, Remote(folder=tmp_path, options={"region": "moon"}), create=False)
