@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.distributions.build import record_line, wheel_filename, wheel_members
+from tests.e2e.nodes import config
 from tests.e2e.processes import peak_memory
 from tests.e2e.raw import Form
 from tests.e2e.servers import Server, Servers
-from tests.e2e.test_nodes import config
 from tests.servers.buckets import rgw
 
 MIB = 1 << 20

@@ -14,31 +14,15 @@ import pytest
 
 from tests.distributions.build import wheel_filename, wheel_members, zip_bytes
 from tests.e2e.clients import Pip, Twine, Uv, Venv
+from tests.e2e.nodes import config
 from tests.e2e.packages import Built
 from tests.e2e.processes import until
 from tests.e2e.raw import Form
 from tests.e2e.servers import Options, Server, Servers
-from tests.servers.buckets import Bucket, rgw, without_swaps
+from tests.servers.buckets import rgw, without_swaps
 from tests.servers.faults import proxied
 
 pytestmark = pytest.mark.timeout(300)
-
-CONFIG = """
-default = "private"
-[store.main]
-url = "{url}"
-{more}
-[store.main.options]
-{options}
-[index.private]
-type = "hosted"
-store = "main"
-"""
-
-
-def config(bucket: Bucket, url: str, more: str = "", **options: str) -> str:
-    said = {**bucket.options, **options}
-    return CONFIG.format(url=url, more=more, options="\n".join(f'{key} = "{value}"' for key, value in said.items()))
 
 
 class Cluster:
