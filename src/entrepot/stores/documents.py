@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 # With jitter up to 0.64 s between the later ones, dozens of writers get through; more is a broken store.
 _ATTEMPTS = 40
-# Of a write whose answer was lost: it may have taken effect, or may yet.
-_LOST = 3
+# Of a write whose answer was lost: it may have taken effect, or may yet. Ceph also answers 500 where two race.
+_LOST = 8
 
 
 class Documents(Generic[T]):
@@ -73,13 +73,14 @@ class Documents(Generic[T]):
                 try:
                     written = await self._store.write(key, self._encode(after), expect=etag or ABSENT)
                 except Conflict:
-                    await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 7)))  # noqa: S311 - jitter
+                    await _jitter(attempt)
                     continue
                 except Unavailable:
                     # A lost answer to a swap that succeeded is a success: what is there now tells.
                     lost += 1
                     if lost > _LOST or not self._store.traits.tagged_reads:
                         raise
+                    await _jitter(attempt)
                     continue
                 self._keep(key, written, after)
                 return after
@@ -133,6 +134,10 @@ class Documents(Generic[T]):
             turn.waiting -= 1
             if not turn.waiting:
                 self._changing.pop(key, None)
+
+
+async def _jitter(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 7)))  # noqa: S311 - no secret
 
 
 class _Turn:
