@@ -258,7 +258,7 @@ def _mounted(
         sink=sink,
         guarded=tuple(member for member in closure(config, name) if _is_guarded(config, config.index[member])),
         pulse=_pulse(sources, stores),
-        believed=min(getattr(store, "believed", 0.5) for store in stores.values()),
+        believed=min((getattr(store, "believed", 0.5) for store in stores.values()), default=0.5),
         layer=layer,
         local=Remembered(local, clock=composition.clock) if local is not None else None,
         rivals=composition.rivals(sink.name) if sink is not None else lambda _: (),
