@@ -27,8 +27,8 @@ install: .venv/run.stamp  ## a .venv with the hash-locked requirements and .venv
 serve: install  ## an index at http://127.0.0.1:8080/ (ARGS="--port 9000 ./dist" adds flags and folders)
 	$(BIN)/entrepot serve $(ARGS)
 
-servers:  ## system packages that tests with real servers need, by apt (none yet)
-	@echo "no system packages are needed yet"
+servers:  ## object stores that tests need: Ceph, Swift (by apt) and Azurite (by npm, in .servers)
+	tools/install_servers.sh
 
 # A file's tests run in one process and in their order: they share servers.
 test: .venv/dev.stamp  ## every test but the long rounds, in JOBS=2 processes; real pip, uv, twine and poetry included
@@ -51,9 +51,9 @@ docs: .venv/dev.stamp  ## the command reference written anew from the commands t
 	$(BIN)/python tools/write_cli_reference.py
 
 lock: .venv/dev.stamp  ## resolve the requirements anew (needs an index; the locks name none)
-	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" ../pyproject.toml run.in -o run.lock
-	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" -c run.lock ../pyproject.toml run.in dev.in -o dev.lock
+	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" --extra objects ../pyproject.toml run.in -o run.lock
+	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" -c run.lock --extra objects ../pyproject.toml run.in dev.in -o dev.lock
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock" oldpip.in -o oldpip.lock
 
 clean:  ## remove what make made, never a package
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis bench/.work
+	rm -rf .venv .servers .mypy_cache .ruff_cache .hypothesis bench/.work

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import corpus, fleet, install, machine, mirror, pages, publishing, report, starts
+from bench import buckets, corpus, fleet, install, machine, mirror, pages, publishing, report, starts
 from bench.lab import Lab
 from bench.results import Row, Target
 
@@ -26,6 +26,7 @@ ALONE: dict[str, Callable[[Lab], Measured]] = {
     "memory": starts.measure_memory,
     "growth": publishing.measure_growth,
     "mirror": mirror.measure_mirror,
+    "buckets": buckets.measure_buckets,
 }
 
 

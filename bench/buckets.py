@@ -1,15 +1,18 @@
 """Rows of nodes on a bucket: Ceph's gateway, in memory, beside a disk. It takes some minutes; `make servers` first."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import http.client
+import io
 import itertools
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,18 +26,25 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
+import obstore
+from msgspec.structs import replace
+from obstore.store import S3Store
+
 from bench import servers
 from bench.corpus import wheel, wheels
 from bench.lab import Lab
 from bench.load import Load
 from bench.mirror import MIB
 from bench.processes import FAILURES, JSON_PAGE, Running, Unmeasured, ask, free_port, proportional_memory, start
-from bench.results import Line, Row, Target, interleaved, least_target, most_target, ratio_target
+from bench.results import Line, Row, Target, interleaved, most_target, ratio_target
 from bench.servers import page_headers
-from bench.uploads import Door, request, upload
+from bench.uploads import Door, answer_of, request, upload
+from entrepot.assembly import main_store, open_stores
+from entrepot.config import load
 from entrepot.index import ABSENT, Store
-from entrepot.model import ProjectName
+from entrepot.model import File, ProjectName
 from entrepot.sources import record
+from entrepot.stores.documents import read_bytes
 from tests.e2e.nodes import config
 from tests.e2e.processes import peak_memory
 from tests.servers.buckets import Bucket, rgw
@@ -74,7 +84,7 @@ class Node:
         command: servers.Command = [self.lab.tools.entrepot, "serve", "--config", file, "--data", self.home / "data"]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         self.running = start([*command, *(["--create"] if self.create else [])], self.home / "log")
-        servers._ready(self.running, f"{self.base}/health")
+        servers.ready(self.running, f"{self.base}/health")
         self.create = False
 
     def kill(self) -> None:
@@ -101,7 +111,10 @@ def measure_buckets(lab: Lab) -> tuple[list[Row], list[Target]]:
         try:
             more, held = measure(lab, bucket)
         except FAILURES as error:
-            more, held = [Row(title=measure.__name__.strip("_"), lines=[Line(name=IN_BUCKET, note=str(error))])], []
+            more, held = (
+                [Row(title=measure.__name__.strip("_"), unit="", lines=[Line(name=IN_BUCKET, note=str(error))])],
+                [],
+            )
         rows += more
         targets += held
     return rows, targets
@@ -171,16 +184,11 @@ def _cold_pages(lab: Lab, bucket: Bucket) -> tuple[list[Row], list[Target]]:
 
 
 def _store(bucket: Bucket, node: Node) -> Store:
-    from entrepot.assembly import open_stores
-    from entrepot.config import read
-
     assert bucket.url in node.text
-    return open_stores(read(node.home / "entrepot.toml", environ={}))["main"]
+    return open_stores(load(node.home / "entrepot.toml", environ={}))["main"]
 
 
 async def _small_reads(store: Store, keys: list[str]) -> list[float]:
-    from entrepot.stores.documents import read_bytes
-
     await read_bytes(store, keys[0])
     took = []
     for key in keys:
@@ -216,9 +224,8 @@ def _many_writers(lab: Lab, bucket: Bucket) -> tuple[list[Row], list[Target]]:
         line = Line(name=label, values=[rate])
         line.note = f"{lost} lost, {doubled} doubled" + (f", {killed} kills" if dying else "")
         row.lines.append(line)
-        targets.append(
-            Target(what=f"{title}, {label}", wanted="0 lost, 0 doubled", measured=line.note, met=not lost and not doubled)
-        )
+        met = not lost and not doubled
+        targets.append(Target(what=f"{title}, {label}", wanted="0 lost, 0 doubled", measured=line.note, met=met))
     return [row], targets
 
 
@@ -226,7 +233,7 @@ def _published(nodes: list[Node], made: list[Any], *, dying: bool) -> tuple[floa
     """Files per second, and how often a node was killed. Each uploader tries until somebody says that it is there."""
     door = nodes[0].door()
     requests = iter([request(door, one) for one in made])
-    turn, over, killed = threading.Lock(), threading.Event(), 0
+    turn, over = threading.Lock(), threading.Event()
 
     def work(node: Node) -> None:
         while True:
@@ -241,19 +248,19 @@ def _published(nodes: list[Node], made: list[Any], *, dying: bool) -> tuple[floa
     began = time.monotonic()
     with ThreadPoolExecutor(NODES * UPLOADERS) as pool:
         working = [pool.submit(work, node) for node in nodes for _ in range(UPLOADERS)]
-        killer = threading.Thread(target=lambda: _kill(nodes, over, deaths := []) or deaths) if dying else None
         deaths: list[int] = []
+        killer = threading.Thread(target=_kill, args=(nodes, over, deaths))
         if dying:
-            killer = threading.Thread(target=_kill, args=(nodes, over, deaths))
             killer.start()
-        for each in working:
-            each.result()
-        took = time.monotonic() - began
-        over.set()
-        if killer is not None:
-            killer.join()
-        killed = len(deaths)
-    return len(made) / took, killed
+        try:
+            for each in working:
+                each.result()
+            took = time.monotonic() - began
+        finally:
+            over.set()
+            if dying:
+                killer.join()
+    return len(made) / took, len(deaths)
 
 
 def _kill(nodes: list[Node], over: threading.Event, deaths: list[int]) -> None:
@@ -266,14 +273,10 @@ def _kill(nodes: list[Node], over: threading.Event, deaths: list[int]) -> None:
 
 def _accepted(port: int, wanted: bytes) -> bool:
     """Whether a node said 200. One that dies, or is not there, says nothing."""
-    from bench.uploads import _answer
-
     try:
-        import socket
-
         with socket.create_connection(("127.0.0.1", port), 30) as peer:
             peer.sendall(wanted)
-            status, _, text = _answer(peer)
+            status, _, text = answer_of(peer)
     except (OSError, Unmeasured):
         return False
     if status not in {200, 500, 502, 503, 504}:
@@ -310,7 +313,7 @@ def _large_file(lab: Lab, bucket: Bucket) -> tuple[list[Row], list[Target]]:
         sent = _sent(door, path)
         got = _got(f"{node.base}/files/large/{path.name}", size)
         grown = (peak_memory(worker) - before) / MIB
-    alone_up, alone_down = asyncio.run(_by_obstore(bucket, path))
+    alone_up, alone_down = _by_obstore(bucket, path)
     speeds = Row(title=f"a file of {size // MIB:,} MiB", unit="MB/s")
     for name, took, note in (
         ("upload by a node", sent, "hashed, its RECORD verified, then put"),
@@ -319,7 +322,8 @@ def _large_file(lab: Lab, bucket: Bucket) -> tuple[list[Row], list[Target]]:
         ("download by obstore alone", alone_down, ""),
     ):
         speeds.lines.append(Line(name=name, values=[size / took / 1e6], note=note))
-    memory = Row(title="memory that this takes", unit="MiB", lines=[Line(name="the worker's peak, above", values=[grown])])
+    line = Line(name="the worker's growth", values=[grown], note="of its peak (VmHWM)")
+    memory = Row(title="memory that a large file takes", unit="MiB", lines=[line])
     return [speeds, memory], [most_target(memory, memory.lines[0].name, 64, "< 64 MiB")]
 
 
@@ -334,20 +338,13 @@ def _large_wheel(folder: Path, size: int) -> Path:
                 piece = random.randbytes(MIB)
                 digest.update(piece)
                 member.write(piece)
-        line = f"large/payload.bin,sha256={_urlsafe(digest.digest())},{size // MIB * MIB}\n"
-        import io
-
+        hashed = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+        line = f"large/payload.bin,sha256={hashed},{size // MIB * MIB}\n"
         with zipfile.ZipFile(io.BytesIO(small.body)) as original:
             for name in original.namelist():
                 data = original.read(name)
                 archive.writestr(zipfile.ZipInfo(name), line.encode() + data if name.endswith("RECORD") else data)
     return path
-
-
-def _urlsafe(digest: bytes) -> str:
-    import base64
-
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _sent(door: Door, path: Path) -> float:
@@ -366,17 +363,13 @@ def _sent(door: Door, path: Path) -> float:
     begin = begin.replace(hashlib.sha256(marker).hexdigest().encode(), whole.hexdigest().encode())
     total = len(begin) + path.stat().st_size + len(tail)
     lines = [line for line in header.split(b"\r\n") if not line.lower().startswith(b"content-length")]
-    import socket
-
-    from bench.uploads import _answer
-
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", urlsplit(door.url).port or 80), 300) as peer:
         peer.sendall(b"\r\n".join([*lines, f"Content-Length: {total}".encode()]) + b"\r\n\r\n" + begin)
         with path.open("rb") as file:
             peer.sendfile(file)
         peer.sendall(tail)
-        status, _, text = _answer(peer)
+        status, _, text = answer_of(peer)
     if status != 200:
         raise Unmeasured(f"the large upload was answered {status}: {text[:300]!r}")
     return time.monotonic() - began
@@ -403,43 +396,38 @@ def _got(url: str, least: int) -> float:
     return time.monotonic() - began
 
 
-async def _by_obstore(bucket: Bucket, path: Path) -> tuple[float, float]:
-    import obstore
-    from obstore.store import S3Store
-
-    store = S3Store(
-        bucket.url.removeprefix("s3://"),
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-        **bucket.options,  # type: ignore[arg-type]
-    )
+def _by_obstore(bucket: Bucket, path: Path) -> tuple[float, float]:
+    store = _opened(bucket, bucket.url.removeprefix("s3://"))
     began = time.monotonic()
-    await obstore.put_async(store, "alone", path, max_concurrency=3)
+    obstore.put(store, "alone", path, max_concurrency=3)
     put = time.monotonic() - began
     began = time.monotonic()
-    answer = await obstore.get_async(store, "alone")
-    async for _ in answer.stream(min_chunk_size=1 << 20):
+    for _ in obstore.get(store, "alone").stream(min_chunk_size=1 << 20):
         pass
     got = time.monotonic() - began
-    await obstore.delete_async(store, "alone")
+    obstore.delete(store, "alone")
     return put, got
 
 
 # Archives.
 
 
-_SERIAL = """
+_BOTO = """
 import json, os, sys
 import boto3
 from botocore.config import Config
-o = json.loads(sys.argv[1])
-s3 = boto3.client("s3", endpoint_url=o["endpoint"], aws_access_key_id=o["access_key_id"],
-    aws_secret_access_key=o["secret_access_key"], region_name="us-east-1", config=Config(s3={"addressing_style": "path"}))
+o, bucket = json.loads(sys.argv[1]), sys.argv[2]
+s3 = boto3.client("s3", endpoint_url=o["endpoint"], aws_access_key_id=o["access_key_id"], region_name="us-east-1",
+    aws_secret_access_key=o["secret_access_key"], config=Config(s3={"addressing_style": "path"}))
+"""
+_MAKE = _BOTO + "s3.create_bucket(Bucket=bucket)"
+# As the older tool does it.
+_SERIAL = f"""{_BOTO}
 for name in sys.argv[4:]:
-    pointer = json.loads(s3.get_object(Bucket=sys.argv[2], Key=f"{name}/tycho.json")["Body"].read())
-    key = f"{name}/tycho_{pointer['latest']}.pkg"
-    s3.head_object(Bucket=sys.argv[2], Key=key)
-    s3.download_file(sys.argv[2], key, os.path.join(sys.argv[3], pointer["localname"]))
+    pointer = json.loads(s3.get_object(Bucket=bucket, Key=name + "/tycho.json")["Body"].read())
+    key = name + "/tycho_" + pointer["latest"] + ".pkg"
+    s3.head_object(Bucket=bucket, Key=key)
+    s3.download_file(bucket, key, os.path.join(sys.argv[3], pointer["localname"]))
 """
 
 
@@ -447,7 +435,7 @@ def _archives(lab: Lab, bucket: Bucket) -> tuple[list[Row], list[Target]]:
     home = lab.fresh("archives")
     names = [f"data-{number:02}" for number in range(ARCHIVES)]
     name = "bench-archives"
-    asyncio.run(_filled(bucket, name, names, home))
+    _filled(bucket, name, names, home)
     (home / ".tychoreg.json").write_text(
         json.dumps(
             {
@@ -494,25 +482,20 @@ def _seconds(command: list[str], home: Path, target: Path) -> float:
     return took
 
 
-async def _filled(bucket: Bucket, name: str, names: list[str], home: Path) -> None:
-    """A bucket as the older tool fills it."""
-    code = (
-        "import boto3,sys,json; from botocore.config import Config; o=json.loads(sys.argv[1]);"
-        "boto3.client('s3',endpoint_url=o['endpoint'],aws_access_key_id=o['access_key_id'],"
-        "aws_secret_access_key=o['secret_access_key'],region_name='us-east-1',"
-        "config=Config(s3={'addressing_style':'path'})).create_bucket(Bucket=sys.argv[2])"
-    )
-    subprocess.run([sys.executable, "-c", code, json.dumps(dict(bucket.options)), name], check=True, timeout=60, cwd=home)
-    import obstore
-    from obstore.store import S3Store
+def _opened(bucket: Bucket, name: str) -> S3Store:
+    options: dict[str, Any] = dict(bucket.options)
+    return S3Store(name, virtual_hosted_style_request=False, client_options={"allow_http": True}, **options)
 
-    store = S3Store(
-        name, virtual_hosted_style_request=False, client_options={"allow_http": True}, **bucket.options  # type: ignore[arg-type]
-    )
+
+def _filled(bucket: Bucket, name: str, names: list[str], home: Path) -> None:
+    """A bucket as the older tool fills it."""
+    command = [sys.executable, "-c", _MAKE, json.dumps(dict(bucket.options)), name]
+    subprocess.run(command, check=True, timeout=60, cwd=home)
+    store = _opened(bucket, name)
     for one in names:
         pointer = json.dumps({"localname": f"{one}.bin", "latest": "1.0"}, indent=2)
-        await obstore.put_async(store, f"{one}/tycho.json", pointer.encode())
-        await obstore.put_async(store, f"{one}/tycho_1.0.pkg", random.randbytes(ARCHIVE_SIZE))
+        obstore.put(store, f"{one}/tycho.json", pointer.encode())
+        obstore.put(store, f"{one}/tycho_1.0.pkg", random.randbytes(ARCHIVE_SIZE))
 
 
 # Many projects.
@@ -546,22 +529,16 @@ def _many_projects(lab: Lab, bucket: Bucket) -> tuple[list[Row], list[Target]]:
         finally:
             if node.running is not None:
                 node.running.stop()
-    return [times, memory], [least_target(Row(title="the list", unit="names", lines=[Line(name="listed", values=[count])]), "listed", count, f"{count:,}")]
+    return [times, memory], []
 
 
 def _main(node: Node) -> Store:
-    from entrepot.assembly import main_store, open_stores
-    from entrepot.config import read
-    from msgspec.structs import replace
-
-    found = replace(read(node.home / "entrepot.toml", environ={}), data=str(node.home / "data"))
+    found = replace(load(node.home / "entrepot.toml", environ={}), data=str(node.home / "data"))
     return main_store(found, open_stores(found))
 
 
 async def _listed(store: Store, count: int) -> None:
     """Records of so many projects, each with one file."""
-    from entrepot.model import File
-
     limit = asyncio.Semaphore(64)
 
     async def put(number: int) -> None:

@@ -84,7 +84,7 @@ def entrepot(tools: Tools, data: Path, log: Path, folders: Sequence[Path] = ()) 
     port = free_port()
     running = start(entrepot_command(tools, data, port, folders), log)
     base = f"http://127.0.0.1:{port}"
-    _ready(running, f"{base}/health")
+    ready(running, f"{base}/health")
     try:
         token = _upload_token(tools, data)  # beside the running server, which has begun the store
     except BaseException:
@@ -170,7 +170,7 @@ def nginx(tools: Tools, home: Path, corpus: Path) -> Nginx:
     probe = home / "pages" / "probe"
     probe.write_text("{}")
     running = start([tools.nginx, "-p", home, "-c", home / "nginx.conf"], home / "output.log")
-    _ready(running, f"http://127.0.0.1:{quiet}/pages/probe")
+    ready(running, f"http://127.0.0.1:{quiet}/pages/probe")
     return Nginx(running=running, quiet=f"http://127.0.0.1:{quiet}", logging=f"http://127.0.0.1:{logging}")
 
 
@@ -201,7 +201,7 @@ def pypiserver(tools: Tools, log: Path, folder: Path) -> Pypiserver:
     port = free_port()
     running = start(pypiserver_command(tools, port, folder), log)
     base = f"http://127.0.0.1:{port}"
-    _ready(running, f"{base}/health")
+    ready(running, f"{base}/health")
     return Pypiserver(running=running, base=base)
 
 
@@ -237,7 +237,7 @@ def devpi(tools: Tools, home: Path, log: Path) -> Devpi:
 def devpi_mirror(tools: Tools, home: Path, log: Path, upstream: str) -> Devpi:
     """A new devpi whose index `bench/mirror` mirrors `upstream`, when it has read the list of all names there."""
     server = _devpi_with(tools, home, log, "mirror", {"type": "mirror", "mirror_url": upstream}, offline=False)
-    _ready(server.running, f"{server.base}/bench/mirror/+simple/pip/")
+    ready(server.running, f"{server.base}/bench/mirror/+simple/pip/")
     return server
 
 
@@ -249,7 +249,7 @@ def _devpi_with(tools: Tools, home: Path, log: Path, index: str, what: dict[str,
     if done.returncode:
         raise Unmeasured(f"devpi-init: {(done.stdout + done.stderr).strip()[-200:]}")
     running = start(command, log)
-    _ready(running, f"http://127.0.0.1:{port}/+api")
+    ready(running, f"http://127.0.0.1:{port}/+api")
     root = _devpi_login(port, "root")
     _devpi(port, "PUT", "/bench", {"password": DEVPI_PASSWORD}, f"root:{root}")
     token = _devpi_login(port, "bench")
@@ -293,7 +293,7 @@ def proxpi(tools: Tools, home: Path, log: Path, upstream: str) -> tuple[Running,
     settings = {"PROXPI_INDEX_URL": upstream, "PROXPI_CACHE_DIR": str(home)}
     running = start(command, log, settings)
     base = f"http://127.0.0.1:{port}"
-    _ready(running, f"{base}/health")
+    ready(running, f"{base}/health")
     return running, f"{base}/index/"
 
 
@@ -304,11 +304,11 @@ def mirror(tools: Tools, home: Path, log: Path, settings: str) -> Entrepot:
     port = free_port()
     running = start([*entrepot_command(tools, home / "data", port), "--config", home / "entrepot.toml"], log)
     base = f"http://127.0.0.1:{port}"
-    _ready(running, f"{base}/health")
+    ready(running, f"{base}/health")
     return Entrepot(running=running, base=base, token="")
 
 
-def _ready(running: Running, url: str) -> None:
+def ready(running: Running, url: str) -> None:
     try:
         wait_for(running, url)
     except BaseException:

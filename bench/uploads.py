@@ -117,7 +117,7 @@ def _send(port: int, requests: list[bytes]) -> _Outcome:
     for one in requests:
         start = time.monotonic()
         peer.sendall(one)
-        status, stays, text = _answer(peer)
+        status, stays, text = answer_of(peer)
         each.append(time.monotonic() - start)
         if status != 200:
             raise Unmeasured(f"an upload was answered {status}: {text[:300]!r}")
@@ -128,7 +128,7 @@ def _send(port: int, requests: list[bytes]) -> _Outcome:
     return begun, time.monotonic(), each
 
 
-def _answer(peer: socket.socket) -> tuple[int, bool, bytes]:
+def answer_of(peer: socket.socket) -> tuple[int, bool, bytes]:
     """Status, whether the connection stays, and what was read of the body."""
     data = b""
     while b"\r\n\r\n" not in data:

@@ -205,7 +205,10 @@ def test_what_is_not_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
             "[index.a]\ntype = 'hosted'\npath = 'x'",
             "index.a.path: 'path' is not a key here (known: read, rules, store)",
         ),
-        ("[store.a]\nurl = 'x'\nkey = 1", "store.a.key: 'key' is not a key here (known: url)"),
+        (
+            "[store.a]\nurl = 'x'\nkey = 1",
+            "store.a.key: 'key' is not a key here (known: cache, credentials, deliver, options, revalidate, stale-for, url, writer)",
+        ),
         # missing ones
         ("[index.a]\npath = 'x'", "index.a.type: is missing (known: folder, hosted, mirror, virtual)"),
         ("[index.a]\ntype = 'folder'", "index.a.path: is missing"),

@@ -176,6 +176,7 @@ def described() -> list[str]:
 
 def test_every_dependency_has_its_line_and_every_line_its_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements" / "dev.in").read_text().splitlines()]
-    needed = [Requirement(text).name for text in [*project["dependencies"], *filter(None, lines)]]
+    needed = [Requirement(text).name for text in [*project["dependencies"], *extras, *filter(None, lines)]]
     assert sorted(described()) == sorted(needed)

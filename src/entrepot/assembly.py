@@ -17,16 +17,28 @@ from entrepot import units
 from entrepot.access import Tokens
 from entrepot.combine import Remembered
 from entrepot.composition import Composition
-from entrepot.config import DEFAULT_STORE, Config, Folder, Hosted, IndexSettings, Mirror, Virtual, closure
+from entrepot.config import (
+    DEFAULT_STORE,
+    Config,
+    Folder,
+    Hosted,
+    IndexSettings,
+    Mirror,
+    StoreSettings,
+    Virtual,
+    closure,
+)
 from entrepot.errors import EntrepotError, Invalid, Unavailable
 from entrepot.index import Catalog, Mounted, Sink, Source, Store
 from entrepot.sources.names import Names
-from entrepot.stores import open_store
+from entrepot.stores import Remote, failures, is_local, open_store
+from entrepot.stores.ownership import make_folder
 from entrepot.threads import finished
 
 if TYPE_CHECKING:
     from entrepot.archives import Archives
     from entrepot.sources.mirror import Mirror as MirrorSource
+    from entrepot.stores.nearby import Nearby
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +70,67 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
     Blocking. Raises `Unavailable` for a configured store that does not exist, unless `create`: that comes from the
     command line alone, or one line in a file would let an unmounted disk look like a first start for ever.
     """
-    stores = {name: open_store(settings.url, create=create) for name, settings in config.store.items()}
+    stores = {
+        name: open_store(settings.url, _remote(config, name, settings), create=create)
+        for name, settings in config.store.items()
+    }
     hosted = {settings.store for settings in config.index.values() if isinstance(settings, Hosted | Mirror)}
     if not stores or not hosted.isdisjoint({None, DEFAULT_STORE}) or config.access.store == DEFAULT_STORE:
         stores[DEFAULT_STORE] = _default_store(config, missing)
     return stores
 
 
-def archive_store(config: Config, url: str, options: Mapping[str, object], *, create: bool) -> Store:  # noqa: ARG001
+def archive_store(config: Config, url: str, options: Mapping[str, object], *, create: bool) -> Store:
     """The store that `[archives]`, `--to` or `.tychoreg.json` names, with options for its driver. Blocking.
 
     Raises `Unavailable` if there is none and `create` is false, `Invalid` for a URL or options that no driver knows.
     """
-    if options and url.partition("://")[0] in {"file", "memory"}:
-        raise Invalid("options are for stores such as s3://…", at=url)
-    return open_store(url, create=create)
+    if is_local(url):
+        if options:
+            raise Invalid("options are for stores such as s3://…", at=url)
+        return open_store(url, create=create)
+    said = {name: str(value) for name, value in options.items()}
+    return open_store(url, create=create, remote=_remote(config, "archives", StoreSettings(url=url, options=said)))
+
+
+def _remote(config: Config, name: str, settings: StoreSettings) -> Remote:
+    folder = config.node_folder / "stores" / name
+    if not is_local(settings.url):
+        # As all in it, it belongs to whom `data` belongs, whoever runs the first command.
+        with failures.translated(failures.while_writing, "", config.data):
+            Path(config.data).mkdir(parents=True, exist_ok=True)
+            make_folder(str(folder), config.data)
+    return Remote(
+        folder=folder, name=name, options=settings.options or {}, credentials=settings.credentials,
+        writer=settings.writer,
+    )  # fmt: skip
+
+
+async def _remembered(config: Config, stores: dict[str, Store]) -> dict[str, Store]:
+    """The stores for a server: those elsewhere are asked no more often than their freshness needs."""
+    return {
+        name: await _fresh(config, name, config.store[name], store) if is_remote(config, name) else store
+        for name, store in stores.items()
+    }
+
+
+def is_remote(config: Config, name: str) -> bool:
+    return name in config.store and not is_local(config.store[name].url)
+
+
+async def _fresh(config: Config, name: str, settings: StoreSettings, store: Store) -> Store:
+    from entrepot.stores.fresh import Fresh  # noqa: PLC0415 - for servers with buckets
+
+    fresh = Fresh(
+        store, config.node_folder / "stores" / name,
+        revalidate=units.seconds(settings.revalidate), stale_for=units.seconds(settings.stale_for),
+    )  # fmt: skip
+    try:
+        await fresh.prepare()
+    except Unavailable as error:
+        # It serves what can be read; the first write asks again, and says what is wrong.
+        log.warning("store %s takes no writes: %s", name, error)
+    return fresh
 
 
 def _default_store(config: Config, missing: Missing) -> Store:
@@ -110,7 +168,7 @@ async def opened(config: Config, missing: Missing = "refuse") -> AsyncIterator[A
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Assembled]:
     """The same with what must run beside it: folders are watched, stores are swept. For the server."""
-    stores = await finished(open_stores, config)
+    stores = await _remembered(config, await finished(open_stores, config))
     assembled, tasks = _assemble(config, stores)
     async with AsyncExitStack() as stack:
         for task in tasks:
@@ -121,6 +179,9 @@ async def running(config: Config) -> AsyncIterator[Assembled]:
         finally:
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
+            for store in stores.values():
+                if (close := getattr(store, "close", None)) is not None:
+                    await close()
 
 
 Task = Callable[[], contextlib.AbstractAsyncContextManager[None]]
@@ -139,8 +200,10 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
                 from entrepot.archives import HostedArchives  # noqa: PLC0415
                 from entrepot.sources.hosted import Hosted as HostedSource  # noqa: PLC0415
 
-                hosted = HostedSource(name, stores[store if store is not None else DEFAULT_STORE])
-                archives[name] = HostedArchives(stores[store if store is not None else DEFAULT_STORE], name)
+                used = store if store is not None else DEFAULT_STORE
+                nearby = _nearby(config, used, stores[used])
+                hosted = HostedSource(name, stores[used], redirects=_redirects(config, used), nearby=nearby)
+                archives[name] = HostedArchives(stores[used], name)
                 sources[name] = sinks[name] = hosted
             case Folder(paths=paths):
                 from entrepot.sources.folder import Folder as FolderSource  # noqa: PLC0415
@@ -180,6 +243,19 @@ def _mirror(config: Config, name: str, settings: Mirror, stores: dict[str, Store
     return MirrorSource(name, stores[settings.store or DEFAULT_STORE], made, clock=now)
 
 
+def _nearby(config: Config, name: str, store: Store) -> "Nearby | None":
+    cache = config.store[name].cache if is_remote(config, name) else None
+    if cache is None:
+        return None
+    from entrepot.stores.nearby import Nearby  # noqa: PLC0415 - for servers with buckets
+
+    return Nearby(store, config.node_folder / "stores" / name / "cache", units.size(cache.size))
+
+
+def _redirects(config: Config, store: str) -> bool:
+    return is_remote(config, store) and config.store[store].deliver == "redirect"
+
+
 def instance(store: Store) -> str:
     """What our requests upstream say of us in `Via`, so that we know them if they come back to us."""
     return f"entrepot-{store.traits.id}"
@@ -207,6 +283,7 @@ def _mounted(
         sink=sink,
         guarded=tuple(member for member in closure(config, name) if _is_guarded(config, config.index[member])),
         pulse=_pulse(sources, stores),
+        believed=min((getattr(store, "believed", 0.5) for store in stores.values()), default=0.5),
         layer=layer,
         local=Remembered(local, clock=composition.clock) if local is not None else None,
         rivals=composition.rivals(sink.name) if sink is not None else lambda _: (),

@@ -20,7 +20,8 @@ __all__ = [
     "Traits", "Upstreamed", "absent", "is_absent",
 ]  # fmt: skip
 
-# Changes with every write of the key, also when the bytes are equal; compared, never read.
+# Changes with every write of the key, also when the bytes are equal unless the store's traits say otherwise;
+# compared, never read.
 Etag = NewType("Etag", str)
 
 
@@ -90,6 +91,7 @@ class Stream(Struct, frozen=True, kw_only=True):
 
     body: AsyncIterator[bytes]
     size: int | None
+    etag: Etag | None = None  # of the object that they are of, from a store whose traits promise it
 
 
 Content = OnDisk | Elsewhere | Stream
@@ -98,9 +100,12 @@ Content = OnDisk | Elsewhere | Stream
 class Traits(Struct, frozen=True, kw_only=True):
     """What a store can do. Test these, never the class."""
 
-    compare_and_swap: bool  # `expect=` with an etag is honoured
+    compare_and_swap: bool  # `expect=` is honoured, whoever else writes
     staging: Path  # stage here and `Staged` bodies are taken over without a copy, if the store can
     id: str = ""  # its own, for ever: tells this instance from others
+    etags_of_content: bool = False  # equal bytes, written again, may have the etag that they had
+    folders: bool = True  # no key is an object and a folder of others at once: the second write is a `Conflict`
+    tagged_reads: bool = False  # a read is a `Stream` with the etag of what it reads
 
 
 class Store(Protocol):
@@ -263,6 +268,7 @@ class Mounted(Struct, frozen=True, kw_only=True):
     guarded: tuple[str, ...] = ()
     # While its result stays the same, so do all revisions of the index, as far as this machine knows. None: ask it.
     pulse: Callable[[], object] | None = None
+    believed: float = 0.5  # seconds for which a revision may be believed while the pulse is the same
     layer: Layer | None = None  # how it was made; None: it is not made of others
     local: Index | None = None  # what of it is stored here; None: all of it
     # The mirrors whose project of that name would be hidden by the first file that is published here.

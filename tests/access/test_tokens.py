@@ -26,7 +26,7 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(params=stores.DRIVERS)
+@pytest.fixture(params=stores.FEW)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     async with stores.DRIVERS[request.param](tmp_path) as store:
         yield store

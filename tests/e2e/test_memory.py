@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.distributions.build import record_line, wheel_filename, wheel_members
+from tests.e2e.nodes import config
 from tests.e2e.processes import peak_memory
 from tests.e2e.raw import Form
 from tests.e2e.servers import Server, Servers
+from tests.servers.buckets import rgw
 
 MIB = 1 << 20
 ALLOWED = 64 * MIB
@@ -32,6 +34,28 @@ def test_a_large_wheel_comes_and_goes_in_constant_memory(serve: Servers, dist: P
     read_through(server, f"/files/large/{wheel.name}", {}, status=200, size=wheel.stat().st_size)
     part = {"Range": f"bytes=1-{size}"}
     read_through(server, f"/files/large/{wheel.name}", part, status=206, size=size)
+    assert peak_memory(worker) - before < ALLOWED
+    assert server.workers() == [worker]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(128 * MIB, id="128 MiB"),
+        pytest.param(1024 * MIB, id="1 GiB", marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
+    ],
+)
+def test_so_it_does_to_a_bucket_and_from_it(serve: Servers, dist: Path, size: int) -> None:
+    bucket = rgw()
+    server = serve(config=config(bucket, bucket.fresh()), args=["--create"])
+    [worker] = server.workers()
+    server.publish(large_wheel(dist, "small", 16 * MIB))
+    read_through(server, f"/files/small/{wheel_filename('small')}", {"Range": "bytes=0-99"}, status=206, size=100)
+    wheel = large_wheel(dist, "large", size)
+    before = peak_memory(worker)
+    server.publish(wheel)
+    read_through(server, f"/files/large/{wheel.name}", {}, status=200, size=wheel.stat().st_size)
+    read_through(server, f"/files/large/{wheel.name}", {"Range": f"bytes=1-{size}"}, status=206, size=size)
     assert peak_memory(worker) - before < ALLOWED
     assert server.workers() == [worker]
 

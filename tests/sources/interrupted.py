@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from entrepot.index import ANY, Body, Content, Entry, Etag, Expect, Span, Staged, Store
+from entrepot.stores.collecting import brought_back
 
 
 class Interrupted:
@@ -40,6 +41,10 @@ class Interrupted:
     async def delete(self, key: str, *, expect: Expect) -> None:
         await self._count()
         await self._store.delete(key, expect=expect)
+
+    async def bring_back(self, key: str) -> bool:
+        await self._count()
+        return await brought_back(self._store, key)
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
         await self._count()

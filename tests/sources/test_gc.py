@@ -71,6 +71,7 @@ async def test_a_clock_that_goes_back_deletes_nothing(store: Store) -> None:
     assert (await collect(store, now=NOON - 10 * DAY)).deleted == ()
 
 
+@pytest.mark.parametrize("store", stores.EXACT, indirect=True)
 async def test_what_was_written_again_is_marked_anew(store: Store) -> None:
     """As an upload does that runs while the second run is on its way."""
     orphans = await orphan(store)
@@ -247,7 +248,7 @@ async def left_by_a_removal(store: Store) -> None:
     ids=["an upload", "a restoration"],
 )
 @pytest.mark.parametrize("gc_comes_between", [True, False], ids=["gc between", "gc around"])
-@pytest.mark.parametrize("driver", stores.DRIVERS)
+@pytest.mark.parametrize("driver", stores.FEW)
 async def test_whatever_comes_between_what_nothing_acknowledged_is_lost(
     left: Work, work: Work, gc_comes_between: bool, driver: str, tmp_path: Path, unsynced: None
 ) -> None:

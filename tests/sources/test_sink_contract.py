@@ -12,8 +12,12 @@ from entrepot.index import Index, Revision, Sink, Source, Store, is_absent
 from entrepot.model import File, Status, StatusName, normalise
 from entrepot.sources.hosted import Hosted
 from tests.sources.samples import DEMO, NOON, add, addition, bytes_of, everything, faults, shown
+from tests.stores import conftest as stores
 
 WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
+
+
+pytestmark = pytest.mark.parametrize("store", stores.DRIVERS, indirect=True)
 
 
 @pytest.fixture
@@ -245,14 +249,15 @@ async def test_of_several_files_to_remove_all_must_be_there(sink: Sink, source: 
 # Revisions
 
 
-async def test_a_revision_changes_exactly_when_the_answer_may(sink: Sink, source: Source) -> None:
+async def test_a_revision_changes_exactly_when_the_answer_may(store: Store, sink: Sink, source: Source) -> None:
     seen: list[Revision] = [await source.revision(DEMO)]
 
     async def after(change: Awaitable[object], *, changed: bool) -> None:
         await change
         revision = await source.revision(DEMO)
         assert (revision != seen[-1]) is changed
-        assert (revision not in seen) is changed
+        # Where etags are of the content, the revision of an answer comes back with the answer.
+        assert (revision not in seen) is changed or store.traits.etags_of_content
         seen.append(revision)
 
     await after(add(sink, WHEEL), changed=True)

@@ -16,6 +16,7 @@ from entrepot.errors import Conflict, Invalid, NotFound
 from entrepot.index import ABSENT, ANY, Content, Elsewhere, Etag, OnDisk, Span, Staged, Store, Stream
 from entrepot.stores.keys import RESERVED
 from entrepot.stores.staging import open_staging
+from tests.servers.buckets import SERVERS
 
 KEY = "private/projects/numpy.json"
 
@@ -155,7 +156,7 @@ async def test_a_staged_file_can_be_written_to_the_same_key_again(store: Store) 
     staged = stage(store, b"wheel")
     first = await store.write(KEY, staged, expect=ANY)
     second = await store.write(KEY, staged, expect=ANY)
-    assert first != second
+    assert first != second or store.traits.etags_of_content
     assert (await store.stat(KEY)).etag == second
     assert await content(store, KEY) == b"wheel"
     assert left_in_staging(store) == [staged.path]
@@ -337,7 +338,7 @@ async def test_no_etag_comes_back_when_a_key_is_deleted_and_written_again(store:
     for _ in range(50):
         seen.add(await store.write(KEY, b"same", expect=ABSENT))
         await store.delete(KEY, expect=ANY)
-    assert len(seen) == 50
+    assert len(seen) == (1 if store.traits.etags_of_content and len(seen) == 1 else 50)
 
 
 # Deleting
@@ -385,17 +386,17 @@ async def test_deletes_and_writes_in_one_folder_do_not_disturb_each_other(store:
 # Keys
 
 
-@pytest.mark.parametrize("key", NASTY_KEYS)
-async def test_a_nasty_key_is_refused_by_every_verb(store: Store, key: str) -> None:
-    with pytest.raises(Invalid):
-        await store.stat(key)
-    with pytest.raises(Invalid):
-        await store.read(key)
-    for body in (b"x", pieces(b"x"), stage(store, b"x")):
+async def test_a_nasty_key_is_refused_by_every_verb(store: Store) -> None:
+    for key in NASTY_KEYS:
         with pytest.raises(Invalid):
-            await store.write(key, body, expect=ANY)
-    with pytest.raises(Invalid):
-        await store.delete(key, expect=ANY)
+            await store.stat(key)
+        with pytest.raises(Invalid):
+            await store.read(key)
+        for body in (b"x", pieces(b"x"), stage(store, b"x")):
+            with pytest.raises(Invalid):
+                await store.write(key, body, expect=ANY)
+        with pytest.raises(Invalid):
+            await store.delete(key, expect=ANY)
     assert await keys(store) == []
 
 
@@ -421,8 +422,12 @@ async def test_a_folder_is_no_object(store: Store) -> None:
     assert await keys(store) == ["a/b/c"]
 
 
-async def test_no_key_is_both_an_object_and_a_folder(store: Store) -> None:
+async def test_no_key_is_both_an_object_and_a_folder_where_there_are_folders(store: Store) -> None:
     await store.write("a/b", b"1", expect=ANY)
+    if not store.traits.folders:
+        await store.write("a/b/c", b"2", expect=ABSENT)
+        assert await keys(store) == ["a/b", "a/b/c"]
+        return
     for key in ("a", "a/b/c", "a/b/c/d"):
         for body in (b"2", pieces(b"2"), stage(store, b"2")):
             for expect in (ANY, ABSENT):
@@ -480,7 +485,7 @@ async def test_a_list_survives_that_everything_is_deleted_meanwhile(store: Store
     listed = []
     async for entry in store.list(""):
         listed.append(entry.key)
-        for name in names:
+        for name in names if len(listed) == 1 else ():
             await store.delete(name, expect=ANY)
     assert listed == names[: len(listed)]
 
@@ -491,23 +496,33 @@ _keys = st.lists(_segments, min_size=1, max_size=3).map("/".join)
 _marks = st.tuples(st.integers(0, 11), st.integers(0, 11), st.text(alphabet="ab-./0~é", max_size=2))
 
 
-def near(wanted: list[str], mark: tuple[int, int, str]) -> str:
+Mark = tuple[int, int, str]
+
+
+def near(wanted: list[str], mark: Mark) -> str:
     """The beginning of one of the keys, and perhaps something more: what makes a difference."""
     which, length, more = mark
     return (wanted[which % len(wanted)] if wanted else "")[:length] + more
 
 
+@pytest.mark.parametrize("driver", ["memory", "disk"], indirect=True)
 @given(wanted=st.lists(_keys, max_size=12), prefix=_marks, after=_marks)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_list_is_the_sorted_keys_with_the_prefix_after_the_mark(
-    driver: Factory,
-    monkeypatch: pytest.MonkeyPatch,
-    wanted: list[str],
-    prefix: tuple[int, int, str],
-    after: tuple[int, int, str],
+    driver: Factory, monkeypatch: pytest.MonkeyPatch, wanted: list[str], prefix: Mark, after: Mark
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # thousands of them, and nothing here is about them
-    start, mark = near(wanted, prefix), near(wanted, after)
+    await list_is_right(driver, wanted, near(wanted, prefix), near(wanted, after))
+
+
+@pytest.mark.parametrize("driver", SERVERS, indirect=True)
+@given(wanted=st.lists(_keys, max_size=12), prefix=_marks, after=_marks)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_list_of_a_bucket_is_too(driver: Factory, wanted: list[str], prefix: Mark, after: Mark) -> None:
+    await list_is_right(driver, wanted, near(wanted, prefix), near(wanted, after))
+
+
+async def list_is_right(driver: Factory, wanted: list[str], start: str, mark: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with driver(Path(folder)) as store:
             there = set()

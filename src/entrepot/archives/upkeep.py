@@ -101,4 +101,13 @@ async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Coll
         raise Unavailable(f"{fault.what}; what it names is not known, so nothing is collected", at=fault.key, hint=hint)
     named = survey.named()
     orphans = {key: entry for key, entry in survey.blobs.items() if key not in named}
-    return await collecting.collect(store, _MARKS, orphans, now=now, dry_run=dry_run)
+
+    async def is_named(key: str) -> bool:
+        record = key.partition("/blobs/")[0] + f"/{RECORD}"
+        try:
+            found = records.decode(await read_bytes(store, record), record)
+        except NotFound:
+            return False
+        return any(key.endswith(f"/{version.sha256}") for version in found.versions)
+
+    return await collecting.collect(store, _MARKS, orphans, named=is_named, now=now, dry_run=dry_run)

@@ -17,8 +17,9 @@ import msgspec
 
 from entrepot import __version__
 from entrepot.access import Tokens
-from entrepot.assembly import main_store, now, open_stores
+from entrepot.assembly import is_remote, main_store, now, open_stores
 from entrepot.cli import worker, workers
+from entrepot.cli.apart import apart
 from entrepot.cli.console import settings
 from entrepot.config import DEFAULT_FILE, Config, Folder, Hosted, IndexSettings, Mirror, Virtual, checked
 from entrepot.errors import Invalid, Unavailable
@@ -96,10 +97,17 @@ def serve(config: Config, file: Path | None, *, create: bool = False) -> int:
 
 
 def _serve(config: Config, file: Path | None, listeners: list[socket.socket], *, create: bool) -> int:
-    stores = open_stores(config, create=create)
-    first = asyncio.run(_first_token(config, Tokens(main_store(config, stores))))
+    begin = partial(_begin, config, create=create)
+    # A bucket's driver has threads, which a fork leaves behind: the workers must be forked without them.
+    first = apart(begin) if any(is_remote(config, name) for name in config.store) else begin()
     _announce(config, file, first)
     return workers.supervise(config, listeners)
+
+
+def _begin(config: Config, *, create: bool) -> str | None:
+    """Open every store, or make it; returns the first token if there was none."""
+    stores = open_stores(config, create=create)
+    return asyncio.run(_first_token(config, Tokens(main_store(config, stores))))
 
 
 def _check_files(config: Config) -> None:

@@ -120,6 +120,11 @@ def _store_problems(config: Config) -> list[EntrepotError]:
     if DEFAULT_STORE in config.store:
         hint = "choose another name"
         problems.append(Invalid("this name means the disk under `data`", at=f"store.{DEFAULT_STORE}", hint=hint))
+    for name, settings in config.store.items():
+        problems += _reading_problems(f"store.{name}.revalidate", units.seconds, settings.revalidate, least=0)
+        problems += _reading_problems(f"store.{name}.stale-for", units.seconds, settings.stale_for, least=0)
+        if settings.cache is not None:
+            problems += _reading_problems(f"store.{name}.cache.size", units.size, settings.cache.size, least=1)
     known = {*config.store, DEFAULT_STORE}
     used = {
         f"index.{name}.store": index.store for name, index in config.index.items() if isinstance(index, Hosted | Mirror)

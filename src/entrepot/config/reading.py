@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from entrepot.config.checks import checked
 from entrepot.config.faults import UNKNOWN, faults
-from entrepot.config.records import Config, Folder, IndexSettings, StoreSettings
+from entrepot.config.records import Config, Folder, IndexSettings
 from entrepot.errors import EntrepotError, Invalid, collected
 
 
@@ -102,7 +103,7 @@ def _absolute(config: Config, base: Path, problems: list[EntrepotError]) -> Conf
         else:
             index[name] = settings
     store = {
-        name: settings if "://" in settings.url else StoreSettings(url=path(settings.url, f"store.{name}.url"))
+        name: settings if "://" in settings.url else replace(settings, url=path(settings.url, f"store.{name}.url"))
         for name, settings in config.store.items()
     }
     archives = config.archives

@@ -52,10 +52,23 @@ class Access(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_f
     store: str | None = None  # the [store.NAME] that holds tokens, or "data"; left out: the only store there is
 
 
-class StoreSettings(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
-    """`[store.NAME]`: where bytes and records lie. `url` is file:///… or a path."""
+class Cache(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """`cache = { size = "50 GiB" }`: files of a bucket on this node's disk."""
 
-    url: str
+    size: str | int
+
+
+class StoreSettings(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """`[store.NAME]`: where bytes and records lie. All keys but `url` are for buckets."""
+
+    url: str  # file:///… or a path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix
+    options: dict[str, Any] | None = None  # obstore's own: endpoint, region, access_key_id, secret_access_key, …
+    credentials: Literal["boto3", "google", "azure"] | None = None  # who finds them where nothing says them
+    revalidate: str | int = "1 s"  # how old what is known of a record may be before it is asked for again
+    stale_for: str | int = "60 s"  # how long that is good while the bucket does not answer
+    writer: bool = False  # without compare-and-swap: this node is the only one that writes
+    deliver: Literal["stream", "redirect"] = "stream"  # downloads: through the node, or by a URL signed for a minute
+    cache: Cache | None = None  # files that were downloaded, on this node's disk
 
 
 class Archives(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):

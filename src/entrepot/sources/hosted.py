@@ -7,6 +7,7 @@ record that names missing bytes.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -29,8 +30,10 @@ from entrepot.model import File, Project, ProjectName, Removed, Status
 from entrepot.sources import record as records
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
-from entrepot.stores.documents import Documents
+from entrepot.stores.collecting import brought_back
+from entrepot.stores.documents import Documents, recheck
 
+_SIGNED_FOR = 60.0  # seconds
 _REMEMBERED = 32  # records kept parsed for the next upload to the same project
 
 
@@ -42,12 +45,21 @@ def blob_key(index: str, sha256: str, filename: str) -> str:
     return f"{index}/blobs/{sha256[:2]}/{sha256}/{filename}"
 
 
+class Nearby(Protocol):
+    """A cache of blobs on this node."""
+
+    async def open(self, key: str, sha256: str, span: Span | None = None) -> Content: ...
+
+
 class Hosted:
     """A source and a sink over any store that has compare-and-swap."""
 
-    def __init__(self, name: str, store: Store) -> None:
+    def __init__(self, name: str, store: Store, *, redirects: bool = False, nearby: Nearby | None = None) -> None:
         self.name = name
+        self._nearby = nearby
+        self._sign = getattr(store, "sign", None) if redirects else None
         self.staging = store.traits.staging
+        self.streams = store.traits.tagged_reads  # no file of it can be sent by path
         self._store = store
         self._names = Names(store, name)
         self._records = Documents[Record](store, encode=records.encode, decode=records.decode, remember=_REMEMBERED)
@@ -69,6 +81,10 @@ class Hosted:
             return absent()
 
     async def open(self, project: ProjectName, file: File, span: Span | None = None) -> Content:  # noqa: ARG002
+        if self._sign is not None:
+            return Elsewhere(url=await self._sign(self._blob(file), seconds=_SIGNED_FOR))
+        if self._nearby is not None:
+            return await self._nearby.open(self._blob(file), file.hashes["sha256"], span)
         return await self._store.read(self._blob(file), span)
 
     async def open_metadata(self, project: ProjectName, file: File) -> Content:
@@ -78,7 +94,7 @@ class Hosted:
 
     async def add(self, addition: Addition) -> bool:
         name, file = addition.project, addition.file
-        before = await self._records.load(record_key(self.name, name))
+        before = await self._records.latest(record_key(self.name, name))
         # Refused before any byte is written; the swap below asks again.
         if before is not None and before.adding(file) is before:
             return False
@@ -98,17 +114,18 @@ class Hosted:
         return added
 
     async def amend(self, project: ProjectName, change: Callable[[File], File]) -> tuple[File, ...]:
-        changed: tuple[File, ...] = ()
+        changed: dict[str, File] = {}
 
         def amended(record: Record | None) -> Record:
-            nonlocal changed
             before = _present(record, project)
             after = tuple(change(file) for file in before.files)
-            changed = tuple(new for old, new in zip(before.files, after, strict=True) if new != old)
-            return replace(before, files=after) if changed else before
+            differing = {new.filename: new for old, new in zip(before.files, after, strict=True) if new != old}
+            # Kept from a first round: after a lost answer the second finds nothing to do.
+            changed.update(differing)
+            return replace(before, files=after) if differing else before
 
-        await self._records.change(record_key(self.name, project), amended)
-        return changed
+        record = await self._records.change(record_key(self.name, project), amended)
+        return tuple(file for file in changed.values() if file in record.files)
 
     async def mark(self, project: ProjectName, status: Status) -> None:
         def marked(record: Record | None) -> Record:
@@ -128,9 +145,12 @@ class Hosted:
         for file in record.restoring(filenames).files:
             if file.filename in filenames:
                 await self._renew(file)
-        await self._records.change(
+        restored = await self._records.change(
             record_key(self.name, project), lambda record: _present(record, project).restoring(filenames)
         )
+        for file in restored.files:
+            if file.filename in filenames:
+                await self._bring_back_if_collected(file)
 
     async def files(self, project: ProjectName) -> tuple[File, ...]:
         return (await self._record(project)).files
@@ -144,6 +164,15 @@ class Hosted:
 
     def _blob(self, file: File) -> str:
         return blob_key(self.name, file.hashes["sha256"], file.filename)
+
+    async def _bring_back_if_collected(self, file: File) -> None:
+        """Where no delete looks while it deletes, a `gc` may have taken the bytes after their renewal."""
+        if not self._store.traits.etags_of_content:
+            return
+        with_metadata = [".metadata"] if isinstance(file.core_metadata, Mapping) else []
+        for key in (f"{self._blob(file)}{suffix}" for suffix in ("", *with_metadata)):
+            if not await _is_there(self._store, key):
+                await brought_back(self._store, key)
 
     async def _renew(self, file: File) -> None:
         """Write the bytes over themselves: a new etag, so that a `gc` that is about to delete them is refused."""
@@ -179,12 +208,20 @@ class Hosted:
 
     async def _write_again_if_collected(self, addition: Addition) -> None:
         """A `gc` that marked these bytes as orphans may have removed them just before the record named them."""
-        try:
-            await self._store.stat(self._blob(addition.file))
-            if addition.metadata is not None:
-                await self._store.stat(f"{self._blob(addition.file)}.metadata")
-        except NotFound:
-            await self._write_bytes(addition)
+        key = self._blob(addition.file)
+        for each in (key, f"{key}.metadata") if addition.metadata is not None else (key,):
+            if not await _is_there(self._store, each):
+                await self._write_bytes(addition)
+                return
+
+
+async def _is_there(store: Store, key: str) -> bool:
+    recheck(store, key)
+    try:
+        await store.stat(key)
+    except NotFound:
+        return False
+    return True
 
 
 def _present(record: Record | None, name: ProjectName) -> Record:

@@ -46,7 +46,8 @@ class Names:
 
     async def enter(self, *names: ProjectName) -> None:
         """Durable when it returns; cheap if the names are known."""
-        known = await self.all()
+        held = await self._documents.latest(self._key)
+        known = held.names if held else ()
         missing = {name for name in names if not self._has(known, name)}
         if not missing:
             return

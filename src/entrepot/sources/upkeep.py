@@ -14,12 +14,13 @@ from entrepot.errors import EntrepotError, NotFound, Unavailable
 from entrepot.index import Entry, Store
 from entrepot.model import File
 from entrepot.sources import record as records
-from entrepot.sources.hosted import blob_key
+from entrepot.sources.hosted import blob_key, record_key
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
 from entrepot.stores import collecting, keys
 from entrepot.stores.collecting import Collected, Fault, fault_of, is_there, wrong
 from entrepot.stores.documents import read_bytes
+from entrepot.wire import filenames
 
 KEPT_AFTER_REMOVAL = timedelta(days=7)
 _MARKS = "gc/marks.json"
@@ -175,7 +176,9 @@ async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Coll
     await _refuse_missing(store, survey)
     named = survey.named(removed_after=now - KEPT_AFTER_REMOVAL)
     orphans = {key: entry for key, entry in survey.blobs.items() if key not in named}
-    return await collecting.collect(store, _MARKS, orphans, now=now, dry_run=dry_run)
+    return await collecting.collect(
+        store, _MARKS, orphans, named=lambda key: _is_named(store, key), now=now, dry_run=dry_run
+    )
 
 
 async def _refuse_missing(store: Store, survey: _Survey) -> None:
@@ -188,3 +191,14 @@ async def _refuse_missing(store: Store, survey: _Survey) -> None:
 
 
 _SEE_CHECK = "`entrepot check` tells all that is wrong"
+
+
+async def _is_named(store: Store, key: str) -> bool:
+    """Whether its project's record names the bytes now."""
+    index, _, _, _, filename = key.split("/", 4)
+    project = filenames.parse(filename.removesuffix(".metadata")).project
+    try:
+        record = records.decode(await read_bytes(store, record_key(index, project)), key)
+    except NotFound:
+        return False
+    return any(key in _keys(index, file) for file in record.files)

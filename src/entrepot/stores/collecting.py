@@ -1,7 +1,7 @@
 """What `check` and `gc` do the same for all kinds of bytes: faults, digests, marking, and deleting in a later run."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -103,11 +103,13 @@ async def digest_of(content: Content) -> str:
 
 
 async def collect(
-    store: Store, marks_key: str, orphans: Mapping[str, Entry], *, now: datetime, dry_run: bool
-) -> Collected:
+    store: Store, marks_key: str, orphans: Mapping[str, Entry], *, named: Callable[[str], Awaitable[bool]],
+    now: datetime, dry_run: bool,
+) -> Collected:  # fmt: skip
     """Delete the orphans that an earlier run, a day ago or more, marked and that are unchanged; mark the rest.
 
-    Safe beside writers who renew bytes before they name them: what the mark says does not hold any more then.
+    Safe beside writers who renew bytes before they name them: what the mark says does not hold any more then. Where a
+    store cannot look while it deletes, `named` is asked afterwards whether a record names the bytes now.
     """
     documents = marks_of(store)
     before = await documents.load(marks_key) or Marks()
@@ -120,7 +122,7 @@ async def collect(
             ripe.append(key)
         else:
             marks[key] = mark
-    deleted = ripe if dry_run else await _delete(store, ripe, orphans)
+    deleted = ripe if dry_run else await _delete(store, ripe, orphans, named)
     if not dry_run and marks != before.marks:
         await documents.change(marks_key, lambda _: Marks(marks=marks))
     return Collected(
@@ -131,17 +133,29 @@ async def collect(
     )
 
 
-async def _delete(store: Store, ripe: list[str], entries: Mapping[str, Entry]) -> list[str]:
+async def _delete(
+    store: Store, ripe: list[str], entries: Mapping[str, Entry], named: Callable[[str], Awaitable[bool]]
+) -> list[str]:
     deleted = []
     for key in ripe:
         try:
             if (await store.stat(key)).modified != entries[key].modified:
                 continue  # the same bytes were written again, which the etags of some stores do not tell
             await store.delete(key, expect=entries[key].etag)
+            if store.traits.etags_of_content and await named(key):
+                # The delete could not look while it deleted: somebody wrote them again in between.
+                await brought_back(store, key)
+                continue
         except (Conflict, NotFound):
             continue  # written again since it was listed, or gone
         deleted.append(key)
     return deleted
+
+
+async def brought_back(store: Store, key: str) -> bool:
+    """Whether a store that cannot delete on a condition had the bytes still, and has them back."""
+    bring_back: Callable[[str], Awaitable[bool]] | None = getattr(store, "bring_back", None)
+    return await bring_back(key) if bring_back is not None else False
 
 
 def marks_of(store: Store) -> Documents[Marks]:

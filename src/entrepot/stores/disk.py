@@ -21,14 +21,16 @@ from entrepot.stores.changes import Changes
 from entrepot.stores.entries import cut, entry_of, is_object
 from entrepot.stores.ownership import refuse_strangers
 from entrepot.stores.pieces import Pieces
+from entrepot.stores.remote import Remote, refuse_options
 from entrepot.stores.walk import walk
 from entrepot.threads import finished
 
 _GATHER = 1024 * 1024  # bytes of a streamed body that go to the disk with one change of threads
 
 
-def from_url(url: str, *, create: bool) -> "Disk":
+def from_url(url: str, remote: Remote | None = None, *, create: bool) -> "Disk":
     """The store of a `file:///path` URL."""
+    refuse_options(url, remote)
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise Invalid("a file URL has three slashes, as in file:///srv/packages", at=url)

@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 # With jitter up to 0.64 s between the later ones, dozens of writers get through; more is a broken store.
 _ATTEMPTS = 40
+# Of a write whose answer was lost: it may have taken effect, or may yet. Ceph also answers 500 where two race.
+_LOST = 8
 
 
 class Documents(Generic[T]):
@@ -46,8 +48,13 @@ class Documents(Generic[T]):
             return None
 
     async def load(self, key: str) -> T | None:
-        """The document as it is now, None if there is none."""
+        """The document as it is now, None if there is none; of a store elsewhere as it was a moment ago."""
         return (await self._load(key))[1]
+
+    async def latest(self, key: str) -> T | None:
+        """The document as it is now, whatever the store remembers: for what a change depends on."""
+        recheck(self._store, key)
+        return await self.load(key)
 
     async def change(self, key: str, change: Callable[[T | None], T]) -> T:
         """Swap in what `change` makes of the document; the result is durable when this returns.
@@ -56,7 +63,9 @@ class Documents(Generic[T]):
         argument means that there is nothing to do: that is how a change recognises its own effect.
         """
         async with self._turn(key):
+            lost = 0
             for attempt in range(_ATTEMPTS):
+                recheck(self._store, key)
                 etag, before = await self._load(key)
                 after = change(before)
                 if after is before:
@@ -64,13 +73,22 @@ class Documents(Generic[T]):
                 try:
                     written = await self._store.write(key, self._encode(after), expect=etag or ABSENT)
                 except Conflict:
-                    await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 7)))  # noqa: S311 - jitter
+                    await _jitter(attempt)
+                    continue
+                except Unavailable:
+                    # A lost answer to a swap that succeeded is a success: what is there now tells.
+                    lost += 1
+                    if lost > _LOST or not self._store.traits.tagged_reads:
+                        raise
+                    await _jitter(attempt)
                     continue
                 self._keep(key, written, after)
                 return after
         raise Unavailable(f"{_ATTEMPTS} attempts to change it lost to other writers", at=key)
 
     async def _load(self, key: str) -> tuple[Etag | None, T | None]:
+        if self._store.traits.tagged_reads and key not in self._known:
+            return await self._read_tagged(key)
         # The etag first: bytes that are newer than it make the swap fail, never the other way round.
         etag = await self.etag(key)
         if etag is None:
@@ -84,6 +102,18 @@ class Documents(Generic[T]):
         except NotFound:
             return None, None
         self._keep(key, etag, document)
+        return etag, document
+
+    async def _read_tagged(self, key: str) -> tuple[Etag | None, T | None]:
+        """One request, where a stat would be a second."""
+        try:
+            content = await self._store.read(key)
+            etag = content.etag if isinstance(content, Stream) else None
+            document = self._decode(await gathered(content), key)
+        except NotFound:
+            return None, None
+        if etag is not None:
+            self._keep(key, etag, document)
         return etag, document
 
     def _keep(self, key: str, etag: Etag, document: T) -> None:
@@ -106,10 +136,21 @@ class Documents(Generic[T]):
                 self._changing.pop(key, None)
 
 
+async def _jitter(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 7)))  # noqa: S311 - no secret
+
+
 class _Turn:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.waiting = 0
+
+
+def recheck(store: Store, key: str) -> None:
+    """Have a store that remembers what it was told elsewhere ask anew."""
+    forget: Callable[[str], None] | None = getattr(store, "recheck", None)
+    if forget is not None:
+        forget(key)
 
 
 async def read_bytes(store: Store, key: str) -> bytes:

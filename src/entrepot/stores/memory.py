@@ -13,10 +13,12 @@ from entrepot.errors import Conflict, Invalid, NotFound
 from entrepot.index import ABSENT, ANY, Body, Content, Entry, Etag, Expect, Span, Staged, Stream, Traits
 from entrepot.stores import keys
 from entrepot.stores.entries import cut, require_expected
+from entrepot.stores.remote import Remote, refuse_options
 from entrepot.threads import finished
 
 
-def from_url(url: str, *, create: bool) -> "Memory":  # noqa: ARG001 - every start is a first start
+def from_url(url: str, remote: Remote | None = None, *, create: bool) -> "Memory":  # noqa: ARG001 - always a first start
+    refuse_options(url, remote)
     return Memory()
 
 

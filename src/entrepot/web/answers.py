@@ -118,6 +118,7 @@ def _ready(
         size=size,
         file=kept,
         pulse=mounted.pulse,
+        believed_for=mounted.believed,
     )
 
 

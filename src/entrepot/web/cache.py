@@ -37,6 +37,7 @@ class Ready(Struct, kw_only=True):
     pulse: Callable[[], object] | None = None
     beat: object = None
     believed: float = 0.0
+    believed_for: float = 0.5  # seconds
 
     @property
     def weight(self) -> int:

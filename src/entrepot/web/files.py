@@ -125,29 +125,34 @@ class Files(Struct, frozen=True):
         part = asked_part(request, file.size, etag)
         if isinstance(part, ranges.Unsatisfiable):
             return beyond(part)
-        content = await self._opened(page, file, part)
+        wanted = Span(0, 0) if request.method == "HEAD" else Span(part.start, part.stop) if part is not None else None
+        content = await self._opened(page, file, wanted)
         # Of a mirrored file the answer of upstream may be the first to tell it.
-        size = content.size if file.size is None and not isinstance(content, Elsewhere) else file.size
+        size = file.size if isinstance(content, Elsewhere) or file.size is not None else content.size
         ready = answers.file(
             mounted, page.name, revision, headers=_file_headers(file, size), etag=etag, size=size or 0,
             kept=content if isinstance(content, OnDisk) else None, valid_until=page.valid_until,
         )  # fmt: skip
-        if isinstance(content, Elsewhere):
+        is_sent = request.method == "GET" and answers.unchanged(ready, request.scope) is None
+        if isinstance(content, Elsewhere) and is_sent:
             return RedirectResponse(content.url, 302, headers={"Cache-Control": "no-store"})
         if ready.file is not None and not request.url.query:
             self.cache.put(cache_path(request), None, ready)
         return Sent(ready, content, size, part)
 
-    async def _opened(self, page: Project, file: File, part: range | None) -> Content:
+    async def _opened(self, page: Project, file: File, wanted: Span | None) -> Content:
         """The whole file where it can be sent by path, of which a part goes out without a copy in our memory."""
-        source = self.site.catalog.sources[file.origin]
+        source, whole = self.site.catalog.sources[file.origin], file.size
+        # A source that never has a path is asked for the part at once.
+        asked = wanted if getattr(source, "streams", False) and whole is not None else None
         with problems.lost(file.filename):
-            content = await source.open(page.name, file)
-            size = file.size
-            if part is not None and isinstance(content, Stream):
+            content = await source.open(page.name, file, asked)
+            is_part = wanted is not None and wanted.stop > wanted.start  # HEAD wants none of it
+            if asked is None and is_part and whole is not None and isinstance(content, Stream):
                 await close(content.body)
-                content = await source.open(page.name, file, Span(part.start, part.stop))
-                size = len(part)
+                asked = wanted
+                content = await source.open(page.name, file, asked)
+        size = asked.stop - asked.start if asked is not None and isinstance(content, Stream) else whole
         found = None if isinstance(content, Elsewhere) else content.size
         if found is not None and size is not None and found != size:
             hint = "`entrepot check` says more"

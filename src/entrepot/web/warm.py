@@ -25,7 +25,6 @@ Header = Callable[[str], str | None]
 
 READS = frozenset({"GET", "HEAD"})
 _LONGEST_READ = negotiate.LONGEST_REMEMBERED
-_BELIEVED = 0.5  # seconds
 _ALWAYS_AT_ROOT = frozenset({"/health", "/ready", "/metrics"})
 
 
@@ -111,7 +110,7 @@ class Warm:
 
 
 def _is_believed(ready: Ready) -> bool:
-    """Whether its revision was asked for within half a second, and the index's pulse is the same since."""
+    """Whether its revision was asked for a moment ago, and the index's pulse is the same since."""
     return ready.pulse is not None and ready.pulse() == ready.beat and time.monotonic() < ready.believed
 
 
@@ -123,7 +122,7 @@ async def _holds(ready: Ready) -> bool:
     # The pulse was read before: a change in between makes the next request ask again.
     if await ready.index.revision(ready.name) != ready.revision:
         return False
-    ready.beat, ready.believed = beat, moment + _BELIEVED
+    ready.beat, ready.believed = beat, moment + ready.believed_for
     return True
 
 

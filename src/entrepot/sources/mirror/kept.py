@@ -23,6 +23,7 @@ from entrepot.sources.hosted import blob_key, record_key
 from entrepot.sources.mirror.downloads import Wanted
 from entrepot.sources.record import Record
 from entrepot.stores.documents import Documents
+from entrepot.stores.eviction import oldest
 from entrepot.threads import finished
 from entrepot.wire import filenames, metadata
 
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 512  # records
 NO_METADATA = "it has no METADATA of its name"
 UNUSABLE = f"its metadata cannot be used: {NO_METADATA}"
-_FREE = 0.9  # of the size allowed is what eviction leaves
 
 
 class Used(Struct, frozen=True, kw_only=True):
@@ -168,19 +168,14 @@ class Kept:
         await self.note_used()
         used = await self._used.load(self._used_key) or Used()
         pinned = frozenset(used.pinned)
-        held: list[tuple[float, ProjectName, File]] = []
+        held: list[tuple[float, int, tuple[ProjectName, File]]] = []
         async for name in self.projects():
-            files = (await self.files(name)).values()
-            held += [(used.used.get(f"{name}/{file.filename}", 0), name, file) for file in files]
-        total = sum(file.size or 0 for _, _, file in held)
+            each = ((name, file) for file in (await self.files(name)).values())
+            held += [(used.used.get(_place(one), 0), one[1].size or 0, one) for one in each]
         gone: list[str] = []
-        for _, name, file in sorted(held, key=lambda each: each[0]) if total > most else []:
-            if total <= most * _FREE:
-                break
-            if f"{name}/{file.filename}" not in pinned:
-                await self._take_out(name, file)
-                total -= file.size or 0
-                gone.append(f"{name}/{file.filename}")
+        for name, file in oldest(held, most, lambda each: _place(each) in pinned):
+            await self._take_out(name, file)
+            gone.append(_place((name, file)))
         if gone:
             await self._used.change(self._used_key, lambda now: _without(now or Used(), frozenset(gone)))
         return len(gone)
@@ -226,6 +221,10 @@ async def documented_revision(store: Store, prefix: str) -> Revision:
 def is_bare(file: File) -> bool:
     """Whether it is kept and is a wheel that has no metadata which pip and uv could use."""
     return file.is_wheel and not file.core_metadata
+
+
+def _place(each: tuple[ProjectName, File]) -> str:
+    return f"{each[0]}/{each[1].filename}"
 
 
 def _now() -> float:
