@@ -45,6 +45,9 @@ class Talk:
     def note(self, request: Request, answer: Answer, peer: str, began: float) -> None:  # noqa: ARG002 - a protocol's
         self.noted.append((request.method, request.path, answer.status, answer.size))
 
+    def refused(self, answer: Answer, peer: str) -> None:  # noqa: ARG002 - a protocol's
+        self.noted.append(("-", "-", answer.status, answer.size))
+
     # Kinds of work.
 
     async def echo(self, request: Request, exchange: Exchange) -> None:  # noqa: ARG002 - as all work

@@ -238,6 +238,9 @@ class Upstream:
     def note(self, request: Request, answer: Answer, peer: str, began: float) -> None:
         pass
 
+    def refused(self, answer: Answer, peer: str) -> None:
+        pass
+
     async def handle(self, request: Request, exchange: Exchange, peer: str) -> None:  # noqa: ARG002
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in reversed(request.lines)}
         host = headers.get("host", "").partition(":")[0]

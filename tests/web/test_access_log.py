@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from entrepot.web.access_log import AccessLog, Line, as_json, as_text
 from tests.e2e.processes import until
 from tests.e2e.raw import basic
 from tests.web.conftest import TRUSTED, Fronts
-from tests.web.fronts import JSON, Front, fresh, wheel
+from tests.web.fronts import JSON, Driver, Front, fresh, wheel
 
 
 def test_every_request_has_one_line_with_what_was_sent(front: Front) -> None:
@@ -200,6 +201,15 @@ def test_no_path_makes_two_lines_or_moves_the_cursor(path: str) -> None:
     assert all(letter.isprintable() for letter in text[:-1])
     assert json.loads(coded)["path"] == f"/{path}"
     assert text.split(" ")[:3][1:] == ["10.0.0.1", "GET"]
+
+
+def test_what_is_no_request_has_a_line_as_well(front: Front) -> None:
+    if isinstance(front.ask, Driver):
+        return  # other servers refuse it before we see it
+    with socket.create_connection(("127.0.0.1", front.process.options.port), timeout=10) as client:
+        client.sendall(b"GET /no such HTTP/1.1\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert ("-", "-", 400) in [(line["method"], line["path"], line["status"]) for line in front.lines()]
 
 
 @pytest.mark.parametrize("path", ["/a 200 5B 0.1ms token=root", "/x y", "/\x1b[31m", "/\u202e"])

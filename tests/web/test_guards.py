@@ -4,7 +4,7 @@ import pytest
 
 from entrepot.web.guards import HostGuard
 from tests.web.conftest import TRUSTED
-from tests.web.fronts import Front, fresh, wheel
+from tests.web.fronts import Driver, Front, fresh, wheel
 
 TARGETS = ("/", "/health", "/ready", "/simple/", "/simple/demo/", "/files/demo/x.whl", "/nowhere")
 
@@ -26,22 +26,16 @@ def test_names_of_this_machine_are_answered(front: Front, host: str) -> None:
         "localhost.evil.example",
         "evil.localhost",
         "localhost.",
-        "localhost:80:80",
         "127.0.0.1.evil.example",
         "127.0.0.2",
         "127.1",
         "2130706433",
         "0.0.0.0",
         "0",
-        "::1",
         "[::2]",
         "[::ffff:127.0.0.1]",
-        "localhost@evil.example",
-        "evil.example#localhost",
-        "localhost/",
         "localhost,evil.example",
-        "localhost evil.example",
-        "a" * 60_000,
+        "a" * 200,
         "",
     ],
 )
@@ -54,6 +48,19 @@ def test_any_other_name_may_have_been_rebound(front: Front, host: str) -> None:
             assert answer.headers["x-content-type-options"] == "nosniff"
     answer = front.upload(wheel(fresh()).form(), headers={"Host": host})
     assert answer.status == 421
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:80:80", "::1", "localhost@evil.example", "evil.example#localhost", "localhost/",
+        "localhost evil.example", "a" * 60_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_host_is_answered_by_nobody(front: Front, host: str) -> None:
+    """400 where we read the request ourselves (RFC 9112 §3.2); other servers hand it on."""
+    for target in TARGETS:
+        assert front.get(target, {"Host": host}).status == (421 if isinstance(front.ask, Driver) else 400)
 
 
 def test_a_warm_page_is_not_given_to_a_rebound_name(front: Front) -> None:

@@ -41,6 +41,9 @@ class Handler(Protocol):
     def note(self, request: Request, answer: Answer, peer: str, began: float) -> None:
         """An answer of `at_once` is on its way. `began` by `time.perf_counter`."""
 
+    def refused(self, answer: Answer, peer: str) -> None:
+        """What came was no request that can be read, and this answer ends the connection."""
+
 
 class Clients:
     """The open connections of a process. `nobody` is set while there is none. `leaving`: the server stops."""
@@ -270,6 +273,7 @@ class Connection(asyncio.Protocol):
         if self._refused is not None:
             refusal = plain(self._refused.status, self._refused.reason)
             self._transport.writelines((refusal.head.wire, answers.ending("close"), refusal.body))
+            self._handler.refused(refusal, self._peer)
             self._part()
         elif self._heard_all:
             self._part()

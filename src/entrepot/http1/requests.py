@@ -1,6 +1,8 @@
 """Requests, as llhttp reads them (RFC 9112). What it leaves open is decided here, always for the strict side."""
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote
 
 import httptools
@@ -11,6 +13,8 @@ _HEAD = 64 << 10  # bytes of a target and its headers together; nginx takes 32 K
 _UNTOLD = 1 << 20  # bytes in which llhttp finds nothing to tell of: a header without an end, in a trailer too
 _LINES = 128  # headers; pip and uv send some ten
 _ABSOLUTE = (b"http://", b"https://")
+# A name, an IPv4 address or a bracketed one, and a port (RFC 3986 §3.2); empty where the target has none.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{0,255}|\[[0-9A-Za-z:._~-]{1,255}\])(?::[0-9]{0,5})?\Z")
 
 
 class Refused(Exception):
@@ -182,9 +186,16 @@ class Reader:
 
 def _check_host(lines: list[tuple[bytes, bytes]], version: str) -> None:
     """RFC 9112 §3.2."""
-    hosts = sum(name == b"host" for name, _ in lines)
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
+    hosts = [value for name, value in lines if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise Refused(400, "a request has one Host header")
+    if hosts and not _is_host(hosts[0]):
+        raise Refused(400, "the Host header holds no host")
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.match(value) is not None
 
 
 def _check_coding(lines: list[tuple[bytes, bytes]], version: str) -> None:

@@ -118,7 +118,8 @@ def _freshness(max_age: int, *, guarded: bool) -> tuple[str, str]:
 
 def _gzip(body: bytes) -> bytes:
     # wbits 31: a gzip header without a time, so that equal pages stay equal.
-    compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
+    # Level 3: a tenth larger than by level 6, in less than half the time.
+    compressor = zlib.compressobj(3, zlib.DEFLATED, 31)
     return compressor.compress(body) + compressor.flush()
 
 

@@ -69,6 +69,9 @@ class Front:
         forwarded = request.joined(b"x-forwarded-for") if "x-forwarded-for" in fields else None
         self._warm.note(answer, request.method, request.path, peer, forwarded, fields.get("user-agent"), began)
 
+    def refused(self, answer: Answer, peer: str) -> None:
+        self._warm.note(answer, "-", "-", peer, None, None, time.perf_counter())
+
 
 def _scope(request: Request, path: str, peer: str, scheme: str, state: dict[str, Any]) -> dict[str, Any]:
     return {
