@@ -23,6 +23,11 @@ PREFIX = "entrepot"
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,100}\Z")
 
 
+def is_name(text: str) -> bool:
+    """Whether it may stand in records and logs as who did something."""
+    return _NAME.match(text) is not None
+
+
 class Held(Struct, frozen=True, kw_only=True):
     """The file: a schema number and the tokens, newest last."""
 
@@ -52,7 +57,7 @@ class Tokens:
         lifetime: timedelta | None = None,
     ) -> tuple[str, Token]:
         """A new token: its secret, which is shown this once, and what is kept of it. `Invalid` for a bad name."""
-        if not _NAME.match(name):
+        if not is_name(name):
             hint = "1 to 100 characters, none of them control characters; it stands in records and logs"
             raise Invalid(f"{name!a} is no name for a token", hint=hint)
         secret, identity = _secret()

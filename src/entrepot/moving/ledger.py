@@ -5,19 +5,22 @@ from typing import Literal
 
 from msgspec import Struct
 
-from entrepot.errors import Conflict, EntrepotError, Unavailable
+from entrepot.errors import Conflict, EntrepotError, Invalid, Unavailable
 
 _MOST = 12  # failures in a row that are no accident any more
+
+# The destination has something else; it is not safe to have; it could not be done.
+Kind = Literal["conflict", "refused", "fault"]
 
 # Told of every piece of bytes that went over.
 Progress = Callable[[int], None]
 
 
 class Trouble(Struct, frozen=True, kw_only=True):
-    """Something that was not moved. `conflict`: the destination has something else; `fault`: it could not be done."""
+    """Something that was not moved."""
 
     at: str
-    kind: Literal["conflict", "fault", "refused"]
+    kind: Kind
     why: str
 
 
@@ -39,9 +42,15 @@ class Patience:
             raise error
 
 
-def trouble(error: EntrepotError, at: str) -> Trouble:
+def trouble(error: EntrepotError, at: str, *, refusing: bool = False) -> Trouble:
+    """`refusing`: what is invalid is refused here, and not broken there."""
     words = "; ".join(str(problem) for problem in error.problems) or error.message
     hint = f" ({error.hint})" if error.hint and not error.problems else ""
     # The innermost place is the one to look at: a member of an archive, or the other store's key.
     place = f"{error.at}: " if error.at and error.at != at and not error.problems else ""
-    return Trouble(at=at, kind="conflict" if isinstance(error, Conflict) else "fault", why=f"{place}{words}{hint}")
+    kind: Kind = "fault"
+    if isinstance(error, Conflict):
+        kind = "conflict"
+    elif refusing and isinstance(error, Invalid):
+        kind = "refused"
+    return Trouble(at=at, kind=kind, why=f"{place}{words}{hint}")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MAX_AGE = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d+)")
 _NEGATIVE = timedelta(seconds=30)  # for which a name that upstream does not know stays unknown
 _SOON = timedelta(seconds=5)  # after a failure upstream is not asked for the page again so early
@@ -183,7 +183,7 @@ class Pages:
 
     async def _fetched(self, name: ProjectName, before: Kept | None) -> Kept:
         url = self.url(name)
-        headers = {"Accept": _ACCEPT}
+        headers = {"Accept": ACCEPT}
         if before is not None and before.body is not None:
             headers |= {"If-None-Match": before.etag} if before.etag else {}
             headers |= {"If-Modified-Since": before.last_modified} if before.last_modified else {}
@@ -194,7 +194,7 @@ class Pages:
                     if before is None:
                         raise Unavailable("upstream answered 304 to an unconditional request", at=url, status=502)
                     return replace(before, confirmed=self._clock(), max_age=_max_age(fields.get("Cache-Control")))
-                body = await _text(response.content, url)
+                body = await text(response.content, url)
                 return Kept(
                     url=str(response.url),
                     confirmed=self._clock(),
@@ -338,7 +338,7 @@ def decode(data: bytes) -> Kept:
     return msgspec.json.decode(data, type=Kept)
 
 
-async def _text(content: "StreamReader", url: str) -> str:
+async def text(content: "StreamReader", url: str) -> str:
     data = bytearray()
     async for piece in content.iter_any():
         data += piece
