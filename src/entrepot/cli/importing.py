@@ -25,6 +25,7 @@ from entrepot.model import ProjectName
 from entrepot.moving.importing import Importing, Options, Progress, Report
 from entrepot.moving.origins import Folder, Origin
 from entrepot.moving.simple import Simple
+from entrepot.threads import finished
 from entrepot.units import in_words
 
 
@@ -84,7 +85,7 @@ async def _origin(words: str, sink: Sink) -> AsyncIterator[Origin]:
         return
     if "://" in words:
         raise Invalid("is neither a folder nor the URL of an index", at=words, hint="http:// or https://")
-    if not Path(words).is_dir():
+    if not await finished(Path(words).is_dir):
         raise NotFound("there is no such folder", at=words, hint="the URL of an index begins with http:// or https://")
     yield Folder(Path(words), sink.staging)
 

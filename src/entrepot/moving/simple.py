@@ -33,7 +33,7 @@ _VIA = "entrepot-import"
 class _Devpi(Struct, frozen=True):
     """An index of devpi as it describes itself: `projects` are its own, not those of its bases."""
 
-    projects: frozenset[ProjectName]
+    projects: tuple[ProjectName, ...]
     files: str  # what the URLs of its own files begin with
 
 
@@ -118,21 +118,21 @@ class Simple:
         else:
             hint = "give the URL that pip would have as --index-url"
             raise failed or Unavailable("there is no list of projects here", at=given, hint=hint, status=502)
-        if self._root.endswith(_LISTED):
-            self._devpi = await self._described()
-            if self._devpi is not None:
-                self._names = tuple(name for name in self._names if name in self._devpi.projects)
 
     async def _listed(self, root: str) -> tuple[ProjectName, ...]:
         """The names at this URL. Raises `Invalid` if what is there is no list of them."""
+        if root.endswith(_LISTED) and (devpi := await self._described(root.removesuffix(_LISTED))) is not None:
+            # Not the list itself: it has the names of all bases too, which may be those of the public index.
+            self._devpi = devpi
+            return devpi.projects
         kept = await self._asked(root)
         if urlsplit(kept.url).netloc != self._upstream.address.host:
             # pypiserver does so with what it has not: to the public index.
             raise Invalid("this leads to another host", at=root)
         return _names(kept)
 
-    async def _described(self) -> _Devpi | None:
-        url = self._root.removesuffix(_LISTED)
+    async def _described(self, url: str) -> _Devpi | None:
+        """The index of devpi at this URL; None if it is none to which files are uploaded."""
         try:
             async with self._upstream.get(url, {"Accept": "application/json"}) as response:
                 told = msgspec.json.decode(await text(response.content, url), type=dict[str, Any])
@@ -142,7 +142,7 @@ class Simple:
         if told.get("type") != "indexconfig" or not isinstance(result, dict) or result.get("type") != "stage":
             return None
         names = [name for name in result.get("projects", ()) if isinstance(name, str) and is_valid_name(name)]
-        return _Devpi(projects=frozenset(map(normalise, names)), files=f"{url}+f/")
+        return _Devpi(projects=tuple(sorted(map(normalise, names))), files=f"{url}+f/")
 
     # Pages.
 
