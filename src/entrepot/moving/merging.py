@@ -6,6 +6,7 @@ with what a later version may have put into them.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -122,11 +123,12 @@ def grown(there: bytes | None, ours: bytes, *, key: str) -> bytes:
     """A JSON document of an unknown kind: the one that has all of the other. `Conflict` if neither does."""
     if there is None or there == ours:
         return ours if there is None else there
-    known, coming = _loaded(there, key), _loaded(ours, key)
-    if _contains(coming, known):
-        return ours
-    if _contains(known, coming):
-        return there
+    with suppress(msgspec.DecodeError):
+        known, coming = msgspec.json.decode(there), msgspec.json.decode(ours)
+        if _contains(coming, known):
+            return ours
+        if _contains(known, coming):
+            return there
     raise Conflict("both stores have it, with different content", at=key, hint="the destination's stays")
 
 

@@ -1,0 +1,26 @@
+"""What the tests of copies look at."""
+
+from entrepot.index import Store
+from entrepot.moving.copying import copy
+from entrepot.moving.objects import Options, Tally
+from entrepot.stores.documents import read_bytes
+
+WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
+
+
+async def held(store: Store) -> dict[str, bytes]:
+    """Everything that is in the store."""
+    return {entry.key: await read_bytes(store, entry.key) async for entry in store.list("")}
+
+
+async def copied(source: Store, target: Store, **options: object) -> Tally:
+    """A copy that must go well."""
+    tally = await copy(source, target, Options(**options))  # type: ignore[arg-type]
+    assert tally.troubles == []
+    return tally
+
+
+async def troubles(source: Store, target: Store, **options: object) -> list[tuple[str, str]]:
+    """What a copy could not do: the kind and the place, in order."""
+    tally = await copy(source, target, Options(**options))  # type: ignore[arg-type]
+    return sorted((one.kind, one.at) for one in tally.troubles)
