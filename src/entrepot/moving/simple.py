@@ -1,5 +1,6 @@
 """An index that somebody else serves, by its Simple API: pypiserver, devpi, Artifactory, Nexus and all the others."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -49,6 +50,7 @@ class Simple:
         self._devpi: _Devpi | None = None
         self._urls: dict[tuple[ProjectName, str], str] = {}
         self._inherited = 0
+        self._running: set[Download] = set()
 
     @classmethod
     @asynccontextmanager
@@ -64,7 +66,10 @@ class Simple:
         async with upstream.running():
             found = cls(upstream, staging, has)
             await found._find()
-            yield found
+            try:
+                yield found
+            finally:
+                await found._stop()
 
     @property
     def url(self) -> str:
@@ -97,7 +102,19 @@ class Simple:
         place = hashlib.sha256(f"{self._root} {project}/{file.filename}".encode()).hexdigest()[:40]
         taking = _Taking(take, self._has)
         taking.download = Download(wanted, self._upstream, self._staging / f"import-{place}", taking)
-        await taking.download.ended()
+        self._running.add(taking.download)
+        try:
+            await taking.download.ended()
+        finally:
+            if taking.download.task.done():
+                self._running.discard(taking.download)
+
+    async def _stop(self) -> None:
+        """What nobody waits for any more is given up."""
+        tasks = [download.task for download in self._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # Finding the list of names.
 
