@@ -496,6 +496,29 @@ async def test_two_copies_at_once_do_no_harm(source: Store, target: Store) -> No
     assert await held(target) == await held(source)
 
 
+async def test_a_later_copy_that_comes_first_is_no_conflict() -> None:
+    """Between any two calls of one copy the source goes on, and another copy of it comes to its end."""
+    for at in range(1, 40):
+        source, target = Memory(), Memory()
+        main = Hosted("main", source)
+        await add(main, WHEEL)
+        await add(main, SDIST)
+        await Tokens(source).create("one", can=("read",), now=NOON)
+
+        async def meanwhile(main: Hosted = main, source: Store = source, target: Store = target) -> None:
+            await add(main, "demo-2.0.tar.gz")
+            await main.remove(DEMO, frozenset({SDIST}), by="x", now=NOON)
+            await Tokens(source).create("two", can=("read",), now=NOON)
+            await copied(source, target)
+
+        interrupted = Interrupted(target, at, meanwhile)
+        await copied(source, interrupted, jobs=1)
+        if not interrupted.happened:
+            return
+        assert await held(target) == await held(source)
+    pytest.fail("it never came to its end")
+
+
 async def test_old_leftovers_in_the_destination_are_written_anew_before_they_count(
     source: Store, target: Store, main: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,13 +5,13 @@ Each record is read before the bytes that it names, which are there already then
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
 from entrepot.access.tokens import KEY as TOKENS
-from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
+from entrepot.errors import Conflict, EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import Entry, Store
 from entrepot.model import File, ProjectName
 from entrepot.moving import merging
@@ -46,6 +46,9 @@ async def size(store: Store, options: Options) -> int:
     names = [name for name in await _branches(store, "") if name.endswith("/")]
     chosen = [name for name in names if not options.indexes or name[:-1] in options.indexes]
     return sum([entry.size for name in chosen async for entry in store.list(f"{name}blobs/")])
+
+
+_Merge = Callable[[bytes | None, bytes], bytes]
 
 
 class _Copy:
@@ -138,31 +141,45 @@ class _Copy:
                 self._carrier.note(error, entry.key)
 
     async def _record(self, index: str, cache: bool, key: str) -> None:
-        """The record as it is now, when the destination has the bytes."""
+        """The record as it is now, when the destination has the bytes.
+
+        It is read again when something does not fit: files are deleted while they are copied, and another copy of a
+        later record may have come first.
+        """
         merge = partial(merging.cached if cache else merging.record, key=key)
         seen: bytes | None = None
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
                 ours = await read_bytes(self._source, key)
             except NotFound:
                 return  # the index forgot it since it was listed
-            there = await self._carrier.documents.load(key)
-            merge(there, ours)  # a conflict is told before any byte is copied
-            known = records.decode(there, key) if there is not None else None
-            record = records.decode(ours, key)
-            faults = await self._bring(index, record, known)
-            # Files that were deleted or evicted while they were copied are missing with good reason.
-            if not any(isinstance(error, NotFound) for error in faults.values()) or ours == seen:
-                break
+            last = ours == seen or attempt == _ATTEMPTS - 1
             seen = ours
+            try:
+                if await self._swapped(index, key, ours, merge, last=last):
+                    return
+            except Conflict:
+                if last:
+                    raise
+
+    async def _swapped(self, index: str, key: str, ours: bytes, merge: _Merge, *, last: bool) -> bool:
+        """Bring the bytes of the record, then the record. False if bytes are missing, unless it is the last attempt."""
+        there = await self._carrier.documents.load(key)
+        merge(there, ours)  # a conflict is told before any byte is copied
+        known = records.decode(there, key) if there is not None else None
+        record = records.decode(ours, key)
+        faults = await self._bring(index, record, known)
+        if not last and any(isinstance(error, NotFound) for error in faults.values()):
+            return False
         for blob, error in faults.items():
             missing = NotFound("is missing in the source, but its record lists it")
             self._carrier.note(missing if isinstance(error, NotFound) else error, blob.key)
-        if (body := _without(record, known, faults, ours)) is None:
-            return
-        if index in self._names and not self._options.dry_run:
-            await self._names[index].enter(ProjectName(key.removeprefix(f"{index}projects/").removesuffix(".json")))
-        await self._carrier.swap(key, lambda there: merge(there, body))
+        body = _without(record, known, faults, ours)
+        if body is not None:
+            if index in self._names and not self._options.dry_run:
+                await self._names[index].enter(ProjectName(key.removeprefix(f"{index}projects/").removesuffix(".json")))
+            await self._carrier.swap(key, lambda there: merge(there, body))
+        return True
 
     async def _bring(self, index: str, record: Record, known: Record | None) -> Mapping[Blob, EntrepotError]:
         """Make the destination have the bytes that the record names; those that it cannot have, and why."""

@@ -78,7 +78,14 @@ class Carrier:
         """Merge the source's document into the destination's."""
         try:
             ours = await read_bytes(self.source, key)
-            await self.swap(key, lambda there: merge(there, ours, key=key))
+            try:
+                await self.swap(key, lambda there: merge(there, ours, key=key))
+            except Conflict:
+                # Another copy may have brought a later one of the source.
+                later = await read_bytes(self.source, key)
+                if later == ours:
+                    raise
+                await self.swap(key, lambda there: merge(there, later, key=key))
         except EntrepotError as error:
             self.note(error, key)
 
