@@ -35,7 +35,7 @@ ALL = list(commands(get_command(app)))
 
 def test_these_are_the_commands() -> None:
     assert sorted(" ".join(words) for words in ALL) == [
-        "", "check", "delete", "explain", "forget", "gc", "list", "mirror", "restore", "serve", "show", "status", "token", "token create",
+        "", "check", "copy", "delete", "explain", "forget", "gc", "import", "list", "mirror", "restore", "serve", "show", "status", "token", "token create",
         "token list", "token revoke", "unyank", "yank",
     ]  # fmt: skip
 
