@@ -1,8 +1,11 @@
 """What the tests of copies look at."""
 
-from entrepot.index import Store
+import hashlib
+
+from entrepot.index import ANY, Store
 from entrepot.moving.copying import copy
 from entrepot.moving.objects import Options, Tally
+from entrepot.sources.hosted import blob_key
 from entrepot.stores.documents import read_bytes
 
 WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
@@ -24,3 +27,13 @@ async def troubles(source: Store, target: Store, **options: object) -> list[tupl
     """What a copy could not do: the kind and the place, in order."""
     tally = await copy(source, target, Options(**options))  # type: ignore[arg-type]
     return sorted((one.kind, one.at) for one in tally.troubles)
+
+
+def blob_of(filename: str, index: str = "main", data: bytes | None = None) -> str:
+    return blob_key(index, hashlib.sha256(filename.encode() if data is None else data).hexdigest(), filename)
+
+
+async def rot(store: Store, key: str) -> None:
+    """Other bytes of the same length, as a disk that decays gives."""
+    before = await read_bytes(store, key)
+    await store.write(key, bytes(len(before)), expect=ANY)

@@ -43,6 +43,8 @@ def copy(order: Order, *, as_json: bool) -> bool:
 async def _copied(order: Order, source: str, target: str) -> tuple[bool, Tally]:
     there = await finished(places.source, source, order.source)
     here, begun = await finished(places.destination, target, dry_run=order.options.dry_run)
+    if begun:
+        await _require_empty(here, target)
     with by_bytes("copying") as bar:
         expecting = asyncio.create_task(_size(there, order.options))
         expecting.add_done_callback(
@@ -54,6 +56,13 @@ async def _copied(order: Order, source: str, target: str) -> tuple[bool, Tally]:
             expecting.cancel()
             await asyncio.gather(expecting, return_exceptions=True)
     return begun, tally
+
+
+async def _require_empty(store: Store, url: str) -> None:
+    """A bucket tells only now whether it is."""
+    async for entry in store.list(""):
+        what = f"holds {entry.key!r} and was no store: a store is begun in an empty place only"
+        raise Invalid(what, at=url, hint="take away the entrepot.json that was begun there, and name another place")
 
 
 async def _size(store: Store, options: Options) -> int:

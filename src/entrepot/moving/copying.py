@@ -14,9 +14,9 @@ from entrepot.access.tokens import KEY as TOKENS
 from entrepot.errors import Conflict, EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import Entry, Store
 from entrepot.model import File, ProjectName
-from entrepot.moving import merging
+from entrepot.moving import merging, opaque
 from entrepot.moving.ledger import Progress
-from entrepot.moving.objects import Blob, Carrier, Merge, Options, Tally
+from entrepot.moving.objects import Blob, Carrier, Merge, Options, Tally, found
 from entrepot.moving.parallel import each
 from entrepot.sources import record as records
 from entrepot.sources.hosted import blob_key
@@ -74,9 +74,7 @@ class _Copy:
         for index, branches in indexes.items():
             await self._rest(index, branches)
         if not self._options.indexes:
-            for name in tops:
-                if not name.endswith("/"):
-                    await self._carrier.opaque(await self._source.stat(name))
+            await self._opaque(partial(self._strays, tops))
         return self._carrier.tally
 
     def _chosen(self, tops: Sequence[str]) -> list[str]:
@@ -89,11 +87,18 @@ class _Copy:
 
     async def _access(self, tops: Sequence[str]) -> None:
         if "access/" in tops:
-            async for entry in self._source.list("access/"):
-                if entry.key == TOKENS:
-                    await self._merge(merging.tokens, entry)
-                else:
-                    await self._carrier.opaque(entry)
+            if await found(self._source, TOKENS) is not None:
+                await self._carrier.document(TOKENS, merging.tokens)
+            await self._opaque(lambda: _but(self._source.list("access/"), TOKENS))
+
+    async def _opaque(self, listing: opaque.Listing) -> None:
+        await opaque.bring(self._carrier, listing, self._bytes)
+
+    async def _strays(self, tops: Sequence[str]) -> AsyncIterator[Entry]:
+        """What lies at the top and belongs to no index."""
+        for name in tops:
+            if not name.endswith("/") and (entry := await found(self._source, name)) is not None:
+                yield entry
 
     async def _merge(self, merge: Merge, entry: Entry) -> None:
         await self._carrier.document(entry.key, merge)
@@ -120,16 +125,16 @@ class _Copy:
 
     async def _rest(self, index: str, branches: Sequence[str]) -> None:
         for branch in branches:
-            listed = self._source.list(f"{index}{branch}")
+            listing = partial(self._source.list, f"{index}{branch}")
             match branch:
                 case "names.json" | "used.json" | "seen/":
                     continue
                 case "upstream/" | "metadata/":
-                    await each(listed, self._carrier.absent, self._bytes)
+                    await each(listing(), self._carrier.absent, self._bytes)
                 case "blobs/" | "projects/":
-                    await each(_unknown(listed, index), self._carrier.opaque, self._bytes)
+                    await self._opaque(partial(_unknown, listing, index))
                 case _:
-                    await each(listed, self._carrier.opaque, self._bytes)
+                    await self._opaque(listing)
 
     # Projects.
 
@@ -242,9 +247,15 @@ def _is_record(key: str, index: str) -> bool:
     return key.endswith(".json") and "/" not in key.removeprefix(f"{index}projects/")
 
 
-async def _unknown(entries: AsyncIterator[Entry], index: str) -> AsyncIterator[Entry]:
-    """What lies among records and blobs without being one: a later version put it there."""
+async def _but(entries: AsyncIterator[Entry], key: str) -> AsyncIterator[Entry]:
     async for entry in entries:
+        if entry.key != key:
+            yield entry
+
+
+async def _unknown(listing: opaque.Listing, index: str) -> AsyncIterator[Entry]:
+    """What lies among records and blobs without being one: a later version put it there."""
+    async for entry in listing():
         if entry.key.startswith(f"{index}projects/"):
             if not _is_record(entry.key, index):
                 yield entry

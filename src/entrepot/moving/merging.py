@@ -119,6 +119,45 @@ def used(there: bytes | None, ours: bytes, *, key: str) -> bytes:
     return _dumped({**coming, "used": times, "pinned": pinned})
 
 
+def archive(there: bytes | None, ours: bytes, *, key: str) -> bytes:
+    """An archive's record. Versions or tombstones of the destination alone: `Conflict`. Channels are the source's."""
+    if there is None or there == ours:
+        return ours if there is None else there
+    known, coming = _loaded(there, key), _loaded(ours, key)
+    gone = {_version(one) for one in coming.get("removed", ())}
+    has = {_version(one) for one in coming.get("versions", ())} | gone
+    lost = [
+        f"version {one[0]} is not in the source" for one in map(_version, known.get("versions", ())) if one not in has
+    ]
+    removed = map(_version, known.get("removed", ()))
+    lost += [f"version {one[0]} was removed, and not in the source" for one in removed if one not in gone]
+    if lost:
+        raise _conflict(lost, key, "nothing of its record was copied")
+    return ours
+
+
+def _version(one: dict[str, Any]) -> tuple[str, str]:
+    return one.get("version", ""), one.get("sha256", "")
+
+
+def tycho(there: bytes | None, ours: bytes, *, key: str) -> bytes:
+    """The record of an archive in the older layout: as `grown`, but what its channels point to is the source's."""
+    if there is None or there == ours:
+        return ours if there is None else there
+    known, coming = _loaded(there, key), _loaded(ours, key)
+    if not _contains(_pointless(coming), _pointless(known)):
+        raise _conflict(["it has what the source has not"], key, "the destination's stays")
+    return ours
+
+
+def _pointless(document: dict[str, Any]) -> dict[str, Any]:
+    """Without the channels."""
+    rest = {name: value for name, value in document.items() if name != "latest"}
+    if isinstance(inner := rest.get("entrepot"), dict):
+        rest["entrepot"] = {name: value for name, value in inner.items() if name != "channels"}
+    return rest
+
+
 def grown(there: bytes | None, ours: bytes, *, key: str) -> bytes:
     """A JSON document of an unknown kind: the one that has all of the other. `Conflict` if neither does."""
     if there is None or there == ours:

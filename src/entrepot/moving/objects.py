@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from entrepot.errors import Conflict, EntrepotError, NotFound
 from entrepot.index import ABSENT, ANY, Entry, Store
-from entrepot.moving import across, merging
+from entrepot.moving import across
 from entrepot.moving.ledger import Patience, Progress, Trouble, trouble
 from entrepot.stores.documents import Documents, read_bytes
 
@@ -22,8 +22,8 @@ class Merge(Protocol):
 
 # `gc` deletes what it found unused a day ago and what is unchanged since. What is younger than this is safe from it.
 _SAFE = 12 * 3600.0  # seconds
-_DOCUMENT = 16 << 20  # bytes; what is larger is compared by digest
-_ADDRESSED = re.compile(r"(?:\A|/)[0-9a-f]{64}/")
+# Keys that hold a digest. Where it stands last, as in archives, it is that of these very bytes.
+_ADDRESSED = re.compile(r"/blobs/[0-9a-f]{2}/(?:[0-9a-f]{64}/|(?P<whole>[0-9a-f]{64})\Z)")
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -128,12 +128,9 @@ class Carrier:
             return False  # a `gc` may be about to delete it: written anew, it is not what was marked
         return not self.options.verify or blob.sha256 in {None, await self._digest(self.target, blob.key)}
 
-    async def opaque(self, entry: Entry) -> None:
-        """An object of which nothing is known. Other content in the destination is a conflict."""
+    async def alone(self, entry: Entry) -> None:
+        """Bytes that no record tells of. Others in the destination are a conflict."""
         key = entry.key
-        if key.endswith(".json") and entry.size <= _DOCUMENT:
-            await self.document(key, merging.grown)
-            return
         try:
             there = await found(self.target, key)
             if there is None:
@@ -157,9 +154,10 @@ class Carrier:
 
     async def _carry(self, entry: Entry) -> None:
         if not self.options.dry_run:
-            body = across.hashed(await self.source.read(entry.key), entry.key, None, self._progress)
-            addressed = _ADDRESSED.search(entry.key) is not None
-            await self.target.write(entry.key, body, expect=ANY if addressed else ABSENT)
+            addressed = _ADDRESSED.search(entry.key)
+            sha256 = addressed["whole"] if addressed is not None else None
+            body = across.hashed(await self.source.read(entry.key), entry.key, sha256, self._progress)
+            await self.target.write(entry.key, body, expect=ANY if addressed is not None else ABSENT)
         self._copied(entry)
 
     async def _are_same(self, ours: Entry, there: Entry) -> bool:
