@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve servers test soak check bench docs lock clean
@@ -29,8 +30,9 @@ serve: install  ## an index at http://127.0.0.1:8080/ (ARGS="--port 9000 ./dist"
 servers:  ## system packages that tests with real servers need, by apt (none yet)
 	@echo "no system packages are needed yet"
 
-test: .venv/dev.stamp  ## every test but the long rounds; real pip, uv, twine and poetry included
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+# A file's tests run in one process and in their order: they share servers.
+test: .venv/dev.stamp  ## every test but the long rounds, in JOBS=2 processes; real pip, uv, twine and poetry included
+	$(BIN)/python -m pytest -m "not soak" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: .venv/dev.stamp  ## the long rounds: 200 crashes and more
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -1,16 +1,17 @@
 """Indexes made of indexes: one owner for each name, and nothing remembered longer than it holds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.combine import First, Remembered
+from entrepot.combine import Everything, First, Remembered
 from entrepot.errors import Denied, EntrepotError, NotFound, Unavailable
-from entrepot.index import Index, Revision, absent, is_absent
+from entrepot.index import Index, Names, Revision, Upstreamed, absent, is_absent
 from entrepot.model import File, Project, ProjectName, normalise
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -55,6 +56,54 @@ def page(name: ProjectName = DEMO, *versions: str, origin: str = "a", until: dat
 
 async def names_of(index: Index) -> list[ProjectName]:
     return [name async for name in index.projects()]
+
+
+# Everything
+
+
+class Listing(Scripted):
+    """A mirror whose upstream has these names, which come in batches."""
+
+    name = "mirror"
+
+    def __init__(self, names: Sequence[str], size: int) -> None:
+        super().__init__({})
+        self._names = [ProjectName(name) for name in sorted(set(names))]
+        self._size = size
+        self.error: Unavailable | None = None
+
+    async def everything(self) -> Names:
+        if self.error is not None:
+            raise self.error
+        return Names(batches=self._batches())
+
+    async def _batches(self) -> AsyncIterator[Sequence[ProjectName]]:
+        for start in range(0, len(self._names) + 1, self._size):  # the last batch may be empty
+            yield self._names[start : start + self._size]
+
+
+some_names = st.lists(st.sampled_from("abcdefghijklmnop"), max_size=16)
+
+
+@given(some_names, st.lists(st.tuples(some_names, st.integers(1, 5)), min_size=1, max_size=3), st.sampled_from("afp"))
+def test_all_names_come_in_order_and_each_once(own: list[str], upstreams: list[tuple[list[str], int]], no: str) -> None:
+    index = Scripted({normalise(name): page() for name in own})
+    beyond = [(cast("Upstreamed", Listing(*upstream)), lambda name: name != no) for upstream in upstreams]
+
+    async def found() -> list[ProjectName]:
+        batches = (await Everything(index, beyond).names()).batches
+        return [name async for batch in batches for name in batch]
+
+    expected = {*own, *(name for names, _ in upstreams for name in names if name != no)}
+    assert asyncio.run(found()) == sorted(expected)
+
+
+async def test_a_mirror_that_cannot_tell_its_names_is_named() -> None:
+    mirror = Listing(["a"], 1)
+    mirror.error = Unavailable("upstream is silent", status=504, retry_after=7)
+    with pytest.raises(Unavailable, match="index mirror cannot tell what its upstream has: upstream is silent") as told:
+        await Everything(Scripted({}), [(cast("Upstreamed", mirror), lambda _: True)]).names()
+    assert (told.value.status, told.value.retry_after) == (504, 7)
 
 
 # First

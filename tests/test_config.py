@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.config import RESERVED, Config, Folder, Hosted, Mirror, StoreSettings, Virtual, checked, load
+from entrepot.config import RESERVED, Archives, Config, Folder, Hosted, Mirror, StoreSettings, Virtual, checked, load
 from entrepot.errors import Invalid
 
 Read = Callable[..., Config]
@@ -193,8 +193,11 @@ def test_what_is_not_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
     [
         # keys
         ("dat = 'x'", "dat: 'dat' is not a key here (did you mean 'data'?)"),
-        ("zzz = 1", "zzz: 'zzz' is not a key here (known: access, data, default, index, server, store)"),
-        ("env = 'X'", "env: 'env' is not a key here (known: access, data, default, index, server, store)"),
+        (
+            "zzz = 1",
+            "zzz: 'zzz' is not a key here (known: access, archives, data, default, dotenv, index, server, store)",
+        ),
+        ("env = 'X'", "env: 'env' is not a key here (did you mean 'dotenv'?)"),
         ("[server]\nprot = 1", "server.prot: 'prot' is not a key here (did you mean 'port'?)"),
         ("[server]\nmax_upload = 1", "server.max_upload: 'max_upload' is not a key here (did you mean 'max-upload'?)"),
         ("[acces]\nread = 'open'", "acces: 'acces' is not a key here (did you mean 'access'?)"),
@@ -437,3 +440,29 @@ def test_no_file_leads_to_another_error_than_invalid(
     file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in raw.items()))
     with suppress(Invalid):
         assert isinstance(load(file, environ={}), Config)
+
+
+# The file of variables.
+
+
+def test_variables_of_the_dotenv_file_count_where_the_environment_has_none(tmp_path: Path) -> None:
+    (tmp_path / "own.env").write_text("# for tests\nPORT=1000\nexport HOST='127.0.0.2'\nEMPTY\n")
+    file = tmp_path / "entrepot.toml"
+    file.write_text(
+        'dotenv = "own.env"\n[server]\nport = { env = "PORT" }\nhost = { env = "HOST" }\n'
+        'path = { env = "EMPTY", default = "/x" }\n'
+    )
+    found = load(file, environ={"PORT": "2000"}).server
+    assert (found.port, found.host, found.path) == (2000, "127.0.0.2", "/x")
+    (tmp_path / "own.env").unlink()
+    with pytest.raises(Invalid, match=r"dotenv: .*own\.env cannot be read"):
+        load(file, environ={})
+
+
+def test_the_store_of_archives_is_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "entrepot.toml"
+    file.write_text('[archives]\nurl = "bucket"\nlayout = "tycho"\noptions = { region = "eu" }\n')
+    assert load(file).archives == Archives(url=str(tmp_path / "bucket"), layout="tycho", options={"region": "eu"})
+    file.write_text('[archives]\nurl = "s3://b"\nlayout = "zip"\n')
+    with pytest.raises(Invalid, match=r"archives\.layout"):
+        load(file)

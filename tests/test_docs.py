@@ -16,12 +16,14 @@ from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
 from entrepot.access import Token, Tokens
+from entrepot.archives import record, tycho
+from entrepot.archives.claims import Claim
 from entrepot.cli.main import app
-from entrepot.config import RESERVED, Access, Config, IndexSettings, Server, StoreSettings
+from entrepot.config import RESERVED, Access, Archives, Config, IndexSettings, Server, StoreSettings
 from entrepot.index import Catalog
 from entrepot.model import File, Removed, Status
 from entrepot.sources.record import Record
-from entrepot.sources.upkeep import Mark
+from entrepot.stores.collecting import Mark
 from entrepot.stores.identity import FOLDERS, Identity
 from entrepot.stores.memory import Memory
 from entrepot.web import Site
@@ -87,10 +89,10 @@ def test_an_example_calls_a_command_with_options_that_it_has(page: str, words: l
 # Configuration.
 
 
-@pytest.mark.parametrize("record", [Config, Server, Access, StoreSettings, *get_args(IndexSettings)])
+@pytest.mark.parametrize("record", [Config, Server, Access, Archives, StoreSettings, *get_args(IndexSettings)])
 def test_every_key_of_the_configuration_is_described(record: type[Struct]) -> None:
     text = read("configuration.md")
-    inner = {"server", "access", "store", "index"} if record is Config else set()
+    inner = {"server", "access", "archives", "store", "index"} if record is Config else set()
     assert [key for key in keys(record) if key not in inner and f"| `{key}` |" not in text] == []
 
 
@@ -116,7 +118,24 @@ def test_reserved_words_and_variables_are_named() -> None:
 # The layout.
 
 
-@pytest.mark.parametrize("record", [Record, File, Removed, Status, Token, Mark, Identity])
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record,
+        File,
+        Removed,
+        Status,
+        Token,
+        Mark,
+        Identity,
+        record.Record,
+        record.Kept,
+        record.Gone,
+        Claim,
+        tycho.Ours,
+        tycho.Facts,
+    ],
+)
 def test_every_key_of_what_is_stored_is_described(record: type[Struct]) -> None:
     text = read("layout.md")
     assert [key for key in keys(record) if f"`{key}`" not in text] == []
@@ -137,7 +156,7 @@ def test_every_url_is_described() -> None:
     )
     paths = {route.path for route in behind(site, ReadyCache(0)).routes if isinstance(route, Route)}
     text = read("http.md")
-    ours = {path.removeprefix("/{index}").replace("json/", "json") for path in paths}
+    ours = {path.removeprefix("/{index}").replace("json/", "json").replace(":path}", "}") for path in paths}
     bare = {path for path in ours if f"{path}/" in ours}  # redirected to the same with a slash, or the same
     assert [path for path in sorted(ours - bare) if f"`{path}`" not in text] == []
 

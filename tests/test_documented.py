@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import FieldInfo
 
-from entrepot.config import Access, Config, Folder, Hosted, Rule, Server, StoreSettings, Virtual
+from entrepot.config import Access, Archives, Config, Folder, Hosted, Rule, Server, StoreSettings, Virtual
 
 DOCS = Path(__file__).parents[1] / "docs"
 # The heading under which each record is described.
@@ -20,6 +20,7 @@ RECORDS: dict[str, type[msgspec.Struct]] = {
     "## At the top": Config,
     "## [server]": Server,
     "## [access]": Access,
+    "## [archives]": Archives,
     "## [store.NAME]": StoreSettings,
     '### type = "hosted"': Hosted,
     '### type = "folder"': Folder,
@@ -27,7 +28,7 @@ RECORDS: dict[str, type[msgspec.Struct]] = {
     "## Rules": Rule,
 }
 # Those of the top whose value is a table, with a heading of its own.
-TABLES = {"server", "access", "store", "index"}
+TABLES = {"server", "access", "archives", "store", "index"}
 
 
 def page(name: str) -> str:
@@ -59,7 +60,7 @@ def test_every_setting_stands_in_the_table_of_its_place(heading: str, field: Fie
 
 @pytest.mark.parametrize(("heading", "field"), FIELDS)
 def test_every_default_that_is_a_plain_value_is_the_one_that_is_told(heading: str, field: FieldInfo) -> None:
-    if field.required or field.default in (None, ""):
+    if field.required or field.default in (None, "", msgspec.NODEFAULT):
         return  # told in words, if at all
     rows = section(page("configuration.md"), heading).splitlines()
     [row] = [row for row in rows if row.startswith(f"| `{field.encode_name}` |")]

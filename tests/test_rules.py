@@ -361,6 +361,30 @@ def test_every_fault_of_a_table_is_named_with_its_key(said: Mapping[str, Any], e
     assert faults(**said) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "passes", "kept_out"),
+    [
+        ({"deny": ["evil-*", "other"]}, ["demo"], ["evil-x", "other"]),
+        ({"deny": ["demo==1.*", "*.exe"]}, ["demo"], []),
+        ({"deny": "*"}, [], ["demo"]),
+        ({"allow": ["demo>=2", "open-*"]}, ["demo", "open-x"], ["other"]),
+        ({"allow": ["demo", "*.whl"]}, ["demo", "other"], []),
+        ({"allow": []}, [], ["demo"]),
+    ],
+)
+def test_of_some_names_no_file_passes(said: Mapping[str, Any], passes: list[str], kept_out: list[str]) -> None:
+    decides = rules.passing(said)
+    assert decides is not None
+    assert [name for name in (*passes, *kept_out) if decides(normalise(name))] == passes
+    for name in kept_out:
+        assert shown(built(**said), file(f"{name}-2.0-py3-none-any.whl"), file(f"{name}-1.0.tar.gz"), name=name) == []
+
+
+@pytest.mark.parametrize("said", [{"cooldown": "7 days"}, {"formats": ["wheel"]}, {"yanked": "hide"}])
+def test_other_rules_say_nothing_of_names(said: Mapping[str, Any]) -> None:
+    assert rules.passing(said) is None
+
+
 def test_patterns_of_names_have_no_versions_and_no_endings() -> None:
     matches = rules.names(("acme-*", "Internal"))
     assert [name for name in ("acme-kit", "acme", "internal", "other") if matches(normalise(name))] == [

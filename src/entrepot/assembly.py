@@ -25,6 +25,7 @@ from entrepot.stores import open_store
 from entrepot.threads import finished
 
 if TYPE_CHECKING:
+    from entrepot.archives import Archives
     from entrepot.sources.mirror import Mirror as MirrorSource
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Assembled(Struct, frozen=True, kw_only=True):
     catalog: Catalog
     tokens: Tokens
     instance: str  # see `instance`
+    archives: "Mapping[str, Archives]" = {}  # of each hosted index, by its name
 
 
 def now() -> datetime:
@@ -63,6 +65,16 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
     return stores
 
 
+def archive_store(config: Config, url: str, options: Mapping[str, object], *, create: bool) -> Store:  # noqa: ARG001
+    """The store that `[archives]`, `--to` or `.tychoreg.json` names, with options for its driver. Blocking.
+
+    Raises `Unavailable` if there is none and `create` is false, `Invalid` for a URL or options that no driver knows.
+    """
+    if options and url.partition("://")[0] in {"file", "memory"}:
+        raise Invalid("options are for stores such as s3://…", at=url)
+    return open_store(url, create=create)
+
+
 def _default_store(config: Config, missing: Missing) -> Store:
     folder = config.store_folder
     for path in (folder.parent, folder):
@@ -86,7 +98,13 @@ def main_store(config: Config, stores: dict[str, Store]) -> Store:
 async def opened(config: Config, missing: Missing = "refuse") -> AsyncIterator[Assembled]:
     """The catalog and the tokens for as long as the block runs, without background work: for commands."""
     stores = await finished(open_stores, config, missing)
-    yield _assemble(config, stores)[0]
+    assembled = _assemble(config, stores)[0]
+    try:
+        yield assembled
+    finally:
+        for source in assembled.catalog.sources.values():
+            if hasattr(source, "close"):
+                await source.close()
 
 
 @asynccontextmanager
@@ -111,15 +129,18 @@ Task = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list[Task]]:
     sources: dict[str, Source] = {}
     sinks: dict[str, Sink] = {}
+    archives: dict[str, Archives] = {}
     tasks: list[Task] = []
     main = main_store(config, stores)
     for name, settings in config.index.items():
         match settings:
             case Hosted(store=store):
                 # Imported where used: a server without folders needs none of their code.
+                from entrepot.archives import HostedArchives  # noqa: PLC0415
                 from entrepot.sources.hosted import Hosted as HostedSource  # noqa: PLC0415
 
                 hosted = HostedSource(name, stores[store if store is not None else DEFAULT_STORE])
+                archives[name] = HostedArchives(stores[store if store is not None else DEFAULT_STORE], name)
                 sources[name] = sinks[name] = hosted
             case Folder(paths=paths):
                 from entrepot.sources.folder import Folder as FolderSource  # noqa: PLC0415
@@ -135,7 +156,8 @@ def _assemble(config: Config, stores: dict[str, Store]) -> tuple[Assembled, list
             case Virtual():
                 pass  # made of the others, below
     catalog = cataloged(config, sources, sinks, stores)
-    return Assembled(catalog=catalog, tokens=Tokens(main), instance=instance(main)), tasks
+    assembled = Assembled(catalog=catalog, tokens=Tokens(main), instance=instance(main), archives=archives)
+    return assembled, tasks
 
 
 def _mirror(config: Config, name: str, settings: Mirror, stores: dict[str, Store]) -> "MirrorSource":
@@ -188,6 +210,7 @@ def _mounted(
         layer=layer,
         local=Remembered(local, clock=composition.clock) if local is not None else None,
         rivals=composition.rivals(sink.name) if sink is not None else lambda _: (),
+        everything=composition.everything(name, layer.index),
         fallback=fallback.page_url if fallback is not None else None,
     )
 

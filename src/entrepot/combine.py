@@ -4,17 +4,19 @@ What stands in front of what is said in `composition`.
 """
 
 import heapq
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from entrepot.errors import NotFound, Unavailable
-from entrepot.index import Index, Revision, absent, is_absent
+from entrepot.index import Index, Names, Revision, Upstreamed, absent, is_absent
 from entrepot.model import File, Project, ProjectName, earliest
 from entrepot.rules import Rule
+from entrepot.threads import finished
 from entrepot.wire import filenames
 
 Clock = Callable[[], datetime]
@@ -72,6 +74,75 @@ async def _merged(streams: Sequence[AsyncIterator[ProjectName]]) -> AsyncIterato
             heapq.heapreplace(heads, (await anext(streams[number]), number))
         except StopAsyncIteration:
             heapq.heappop(heads)
+
+
+class Everything:
+    """The names of an index, and those of what its mirrors mirror, as far as they pass on the way to it."""
+
+    def __init__(self, index: Index, beyond: Sequence[tuple[Upstreamed, Callable[[ProjectName], bool]]]) -> None:
+        self._index = index
+        self._beyond = tuple(beyond)
+
+    async def names(self) -> Names:
+        """Raises `Unavailable` before the first name if one of the mirrors cannot tell: no list is a short one."""
+        streams = [_one_batch(sorted([name async for name in self._index.projects()]))]
+        stale_since = None
+        for mirror, passes in self._beyond:
+            try:
+                found = await mirror.everything()
+            except Unavailable as error:
+                words = f"index {mirror.name} cannot tell what its upstream has: {error.message}"
+                raise Unavailable(
+                    words, at=error.at, hint=error.hint, status=error.status, retry_after=error.retry_after
+                ) from error
+            streams.append(_passed(found.batches, passes))
+            stale_since = earliest((stale_since, found.stale_since))
+        return Names(batches=_merged_batches(streams), stale_since=stale_since)
+
+
+async def _one_batch(names: Sequence[ProjectName]) -> AsyncGenerator[Sequence[ProjectName], None]:
+    yield names
+
+
+async def _passed(
+    batches: AsyncIterator[Sequence[ProjectName]], passes: Callable[[ProjectName], bool]
+) -> AsyncGenerator[Sequence[ProjectName], None]:
+    async for batch in batches:
+        # In a thread: a list has hundreds of thousands of names, and others wait for pages meanwhile.
+        yield await finished(_those, batch, passes)
+
+
+def _those(names: Sequence[ProjectName], passes: Callable[[ProjectName], bool]) -> list[ProjectName]:
+    return [name for name in names if passes(name)]
+
+
+async def _merged_batches(
+    streams: Sequence[AsyncGenerator[Sequence[ProjectName], None]],
+) -> AsyncIterator[Sequence[ProjectName]]:
+    """Ordered streams of ordered batches as one, each name once."""
+    async with AsyncExitStack() as stack:
+        for stream in streams:
+            await stack.enter_async_context(aclosing(stream))
+        heads = [(batch, stream) for stream in streams if (batch := await _next_batch(stream))]
+        while heads:
+            # Up to here no stream can bring a name any more that is not at hand.
+            last = min(batch[-1] for batch, _ in heads)
+            cuts = [bisect_right(batch, last) for batch, _ in heads]
+            parts = [batch[:cut] for (batch, _), cut in zip(heads, cuts, strict=True) if cut]
+            yield parts[0] if len(parts) == 1 else sorted(set().union(*parts))
+            heads = [
+                (rest, stream)
+                for (batch, stream), cut in zip(heads, cuts, strict=True)
+                if (rest := batch[cut:] or await _next_batch(stream))
+            ]
+
+
+async def _next_batch(stream: AsyncIterator[Sequence[ProjectName]]) -> Sequence[ProjectName]:
+    """The next batch that has names; an empty one at the end."""
+    async for batch in stream:
+        if batch:
+            return batch
+    return ()
 
 
 class Merge:

@@ -9,20 +9,22 @@ A name goes this way, outermost first:
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 from msgspec.structs import replace
 
 from entrepot import rules
-from entrepot.combine import Either, First, Member, Merge, Reserved, Ruled
+from entrepot.combine import Either, Everything, First, Member, Merge, Reserved, Ruled
 from entrepot.config import Config, Mirror, Virtual, closure
-from entrepot.index import Index, Layer, Source, Upstreamed
+from entrepot.index import Index, Layer, Names, Source, Upstreamed
 from entrepot.model import ProjectName
 
 # What stands in the tree for a source of that name: itself, a part of it, or nothing.
 Leaf = Callable[[str], Index | None]
+Passes = Callable[[ProjectName], bool]
 
 
 class Composition:
@@ -50,6 +52,12 @@ class Composition:
         local = self._layer(name, self._stored).index
         own = self._own(name)
         return Either(rules.names(own), self._layer(name, self._private).index, local) if own else local
+
+    def everything(self, name: str, index: Index) -> Callable[[], Awaitable[Names]] | None:
+        """The names of the index with all that its upstreams have; None if it asks none."""
+        owns = rules.names(self._own(name))
+        beyond = [(mirror, partial(_passes, owns, passing)) for mirror, passing in self._beyond(name)]
+        return Everything(index, beyond).names if beyond else None
 
     def sources_of(self, name: str) -> tuple[Source, ...]:
         """The sources behind an index in their order, each once."""
@@ -89,6 +97,17 @@ class Composition:
             merge=settings.merge,
         )  # fmt: skip
 
+    def _beyond(self, name: str) -> Iterator[tuple[Upstreamed, tuple[Passes, ...]]]:
+        """The mirrors behind an index by every way that leads to them, and what their names must pass on it."""
+        settings = self._indexes[name]
+        passing = tuple(passes for rule in settings.rules if (passes := rules.passing(rule.said)) is not None)
+        if self._is_mirror(name):
+            yield cast("Upstreamed", self._sources[name]), passing
+        elif isinstance(settings, Virtual) and settings.fallback is None:
+            for member in settings.of:
+                for mirror, inner in self._beyond(member):
+                    yield mirror, passing + inner
+
     def _is_there(self, name: str, leaf: Leaf) -> bool:
         return name not in self._sources or leaf(name) is not None
 
@@ -127,6 +146,10 @@ class Composition:
     def _only_private(self, leaf: Leaf) -> Leaf:
         """Clients ask a mirror themselves where they are redirected to it."""
         return lambda name: None if self._is_mirror(name) else leaf(name)
+
+
+def _passes(owns: Passes, passing: tuple[Passes, ...], name: ProjectName) -> bool:
+    return not owns(name) and all(passes(name) for passes in passing)
 
 
 def _member(layer: Layer, of_how_many: int, *, of: str) -> Index:

@@ -4,7 +4,7 @@ A driver imports these to be checked, never to inherit from them. Every method r
 kinds of `entrepot.errors`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -16,8 +16,8 @@ from entrepot.model import File, Project, ProjectName, Removed, Revision, Status
 
 __all__ = [
     "ABSENT", "ANY", "Addition", "Body", "Catalog", "Content", "Elsewhere", "Entry", "Etag", "Expect", "Index", "Layer",
-    "Mounted", "OnDisk", "Remembering", "Revision", "Sink", "Source", "Span", "Staged", "Store", "Stream", "Traits",
-    "Upstreamed", "absent", "is_absent",
+    "Mounted", "Names", "OnDisk", "Remembering", "Revision", "Sink", "Source", "Span", "Staged", "Store", "Stream",
+    "Traits", "Upstreamed", "absent", "is_absent",
 ]  # fmt: skip
 
 # Changes with every write of the key, also when the bytes are equal; compared, never read.
@@ -168,8 +168,19 @@ class Source(Index, Protocol):
         """The file's `.metadata` companion: the exact bytes of METADATA. Raises `NotFound` if there is none."""
 
 
+class Names(Struct, frozen=True, kw_only=True):
+    """A list of names of any length as it comes: in batches, which and within which they are ordered, each once."""
+
+    batches: AsyncIterator[Sequence[ProjectName]]
+    # When an upstream that does not answer now last confirmed it; None: it is as fresh as it should be.
+    stale_since: datetime | None = None
+
+
 class Upstreamed(Source, Protocol):
     """A source that has what another index has: a mirror."""
+
+    async def everything(self) -> Names:
+        """The names of all projects that the other index has. Raises `Unavailable` before the first of them."""
 
     async def knows(self, name: ProjectName) -> bool:
         """Whether the other index has a project of that name. Raises `Unavailable` if it cannot be asked."""
@@ -256,6 +267,8 @@ class Mounted(Struct, frozen=True, kw_only=True):
     local: Index | None = None  # what of it is stored here; None: all of it
     # The mirrors whose project of that name would be hidden by the first file that is published here.
     rivals: Callable[[ProjectName], tuple[Upstreamed, ...]] = lambda _: ()
+    # Its names and all that its upstreams have; None: there is no upstream to ask.
+    everything: Callable[[], Awaitable[Names]] | None = None
     # Where clients are sent for a page that is not here; None: nowhere.
     fallback: Callable[[ProjectName], Awaitable[str]] | None = None
 

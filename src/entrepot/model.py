@@ -67,6 +67,11 @@ class File(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab"
     def is_wheel(self) -> bool:
         return self.filename.endswith(".whl")
 
+    @property
+    def is_egg(self) -> bool:
+        """Listed and served where it is there already; no installer of today takes it."""
+        return self.filename.endswith(".egg")
+
 
 class Status(Struct, frozen=True, kw_only=True):
     """A project's status marker and its reason (PEP 792)."""

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,8 +28,10 @@ class Hashing(Protocol):
     def hexdigest(self) -> str: ...
 
 
-def hashes() -> dict[str, Hashing]:
+def hashes(*, only_sha256: bool = False) -> dict[str, Hashing]:
     """Fresh ones of all kinds that a record holds, by name."""
+    if only_sha256:
+        return {"sha256": hashlib.sha256()}
     return {
         "sha256": hashlib.sha256(),
         "md5": hashlib.md5(usedforsecurity=False),
@@ -47,6 +50,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     staged: Staged
     digests: Mapping[str, str]  # of its bytes: sha256, md5 and blake2b_256, lower-case hex
     action: str | None = None  # `:action` of the query
+    renamed: bool = False  # it may have been built under another name
 
 
 class Publisher(Struct, frozen=True, kw_only=True):
@@ -185,7 +189,7 @@ def _length_problems(filename: str, distribution: Distribution) -> list[Entrepot
 
 
 async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> Inspection | None:
-    found = await _inspected(candidate.staged, candidate.filename, problems)
+    found = await _inspected(candidate.staged, candidate.filename, problems, renamed=candidate.renamed)
     if found is None:
         return None
     problems.extend([*found.safety, *found.form])
@@ -194,10 +198,13 @@ async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> In
     return found
 
 
-async def _inspected(staged: Staged, filename: str, problems: list[EntrepotError]) -> Inspection | None:
+async def _inspected(
+    staged: Staged, filename: str, problems: list[EntrepotError], *, renamed: bool = False
+) -> Inspection | None:
     """What reading the file tells; None, with the reason among the problems, if it cannot be read or is a trap."""
     try:
-        return await finished(distributions.inspect, staged.path if staged.held is None else staged.held, filename)
+        inspect = partial(distributions.inspect, renamed=renamed)
+        return await finished(inspect, staged.path if staged.held is None else staged.held, filename)
     except Invalid as error:
         problems.extend(error.problems or (error,))
         return None

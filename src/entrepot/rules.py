@@ -221,6 +221,17 @@ def _minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
+def passing(said: Mapping[str, Any]) -> Callable[[ProjectName], bool] | None:
+    """Whether a file of a project of that name may pass the rule of this table; None: that no name decides."""
+    if "allow" in said:
+        allowed = _patterns(said, "allow")
+        return lambda name: any(known.names.match(name) for known in allowed)
+    if "deny" in said:
+        denied = [known for known in _patterns(said, "deny") if known.versions is None and known.filenames is None]
+        return lambda name: not any(known.names.match(name) for known in denied)
+    return None
+
+
 # From values to rules.
 
 

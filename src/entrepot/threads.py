@@ -4,9 +4,9 @@ An upload goes to a thread and back some six times, each time for a few system c
 spends more on its own locks and on copying one kind of future into another than on that work.
 """
 
+import _thread
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
@@ -69,7 +69,7 @@ class _Work(Generic[T]):
 
 
 class _Pool:
-    """Daemon threads that take work from one queue. Used by one event loop at a time."""
+    """Threads that take work from one queue. Used by one event loop at a time; at the end nobody waits for them."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[_Work[Any]] = SimpleQueue()
@@ -80,7 +80,8 @@ class _Pool:
         self._busy += 1
         if self._busy > self._threads and self._threads < _MOST:
             self._threads += 1
-            threading.Thread(target=self._run, name=f"blocking-{self._threads}", daemon=True).start()
+            # `threading.Thread` would wait here until the new thread has had its first turn.
+            _thread.start_new_thread(self._run, ())
         self._queue.put(work)
 
     def _run(self) -> None:

@@ -7,7 +7,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["compressed", "decompressed"]
+__all__ = ["ZstdCompressor", "compressed", "decompressed"]
+
+ZstdCompressor = zstd.ZstdCompressor
 
 
 def compressed(data: bytes) -> bytes:

@@ -82,7 +82,7 @@ CASES = [
     _case(
         "a version not in normal form", wheel_bytes(), "should be 'demo-1.0-py3", filename="demo-v1.0-py3-none-any.whl"
     ),
-    _case("an egg", wheel_bytes(), "wheels (.whl) and source distributions", "raised", filename="demo-1.0-py3.11.egg"),
+    _case("an egg", wheel_bytes(), "wheels (.whl) and source distributions", filename="demo-1.0-py3.11.egg"),
     _case("a wheel named as an sdist", wheel_bytes(), "is a ZIP archive, not a .tar.gz", "raised", filename=SDIST),
     # RECORD
     _case("no RECORD", zip_bytes(wheel_members(record=False)), "RECORD: the file is missing"),

@@ -97,11 +97,17 @@ class Pip:
     code: Path
 
     def run(self, *words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ran:
-        with_code = {"PYTHONPATH": str(self.code), **(env or {})}
-        return self.shell.run(sys.executable, "-m", "pip", *words, env=with_code, cwd=cwd)
+        return self._by(Path(sys.executable), *words, env=env, cwd=cwd)
 
     def install(self, venv: Venv, index: str, *wishes: str | Path, env: Mapping[str, str] | None = None) -> Ran:
-        return self.run("--python", venv.python, "install", "--index-url", index, *wishes, env=env)
+        # By the environment's own Python: with `--python`, pip would start twice.
+        return self._by(venv.python, "install", "--index-url", index, *wishes, env=env)
+
+    def _by(
+        self, python: Path, *words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Ran:
+        with_code = {"PYTHONPATH": str(self.code), **(env or {})}
+        return self.shell.run(python, "-m", "pip", *words, env=with_code, cwd=cwd)
 
 
 @dataclass(frozen=True)

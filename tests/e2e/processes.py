@@ -16,7 +16,12 @@ T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 # Below the ports that the kernel gives to outgoing connections, so that a port stays ours between two starts.
-_PORTS = range(20_000, 32_000)
+# Each of several test processes has its own: what one has chosen and not yet bound, another would find free.
+_OURS, _OF = (
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+_PORTS = range(20_000, 32_000)[_OURS::_OF]
 _GONE = frozenset({"Z", "X"})
 
 

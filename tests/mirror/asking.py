@@ -100,17 +100,22 @@ def blobs(server: Server, index: str = "upstream") -> dict[str, int]:
 
 
 def is_kept(server: Server, item: Item) -> bool:
-    return blobs(server).get(item.filename) == len(item.data)
-
-
-def is_recorded(server: Server, item: Item) -> bool:
+    """Its bytes are there, and a record names them."""
+    if blobs(server).get(item.filename) != len(item.data):
+        return False
     records = (server.data / "store" / "upstream" / "projects").glob("*.json")
-    return is_kept(server, item) and any(f'"{item.filename}"' in record.read_text() for record in records)
+    return any(f'"{item.filename}"' in record.read_text() for record in records)
 
 
 def until_kept(server: Server, item: Item) -> None:
-    """Bytes first, record last: only then it is served from here."""
-    until(lambda: is_recorded(server, item), within=20, what=f"{item.filename} in the store")
+    """Its bytes are in the store and, which comes last, its record."""
+    until(lambda: is_kept(server, item), within=20, what=f"{item.filename} in the store")
+    records, told = server.data / "store" / "upstream" / "projects", f'"{item.filename}"'
+    until(
+        lambda: any(told in record.read_text() for record in records.glob("*.json")),
+        within=20,
+        what=f"a record of {told}",
+    )
 
 
 def blob_of(server: Server, item: Item) -> Path:

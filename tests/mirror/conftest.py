@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.processes import until
 from tests.e2e.servers import Server, Servers
 from tests.upstream.double import Upstream
+from tests.upstream.stock import wheel
 
 # The tests' second host is reached without the dead proxy of a clean environment.
 NO_PROXY = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,127.0.0.2,localhost")
@@ -32,13 +34,23 @@ class Mirrored:
     upstream: Upstream
 
 
+def acquainted(made: Mirrored) -> Mirrored:
+    """The one byte by which a server learns whether a host honours ranges is of a file that no test counts."""
+    item = wheel("acquainted")
+    made.upstream.add("acquainted", item)
+    assert made.server.get("/simple/acquainted/").status == 200
+    until(lambda: made.upstream.asked(f"/files/acquainted/{item.filename}"), what="the first byte of a file")
+    made.upstream.quiet()
+    return made
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     """One server and one upstream for all tests that leave both in order. What is asked for stays fresh."""
     servers = Servers(tmp_path_factory.mktemp("shared"))
     with Upstream() as upstream:
         config = CONFIG.format(url=upstream.url, more='private-addresses = true\nttl = "10 min"\n')
-        yield Mirrored(servers(config=config, env=NO_PROXY), upstream)
+        yield acquainted(Mirrored(servers(config=config, env=NO_PROXY), upstream))
         servers.end()
 
 
@@ -48,7 +60,7 @@ def always(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     servers = Servers(tmp_path_factory.mktemp("always"))
     with Upstream() as upstream:
         config = CONFIG.format(url=upstream.url, more='private-addresses = true\nttl = "0 s"\nprefetch = 0\n')
-        yield Mirrored(servers(config=config, env=NO_PROXY), upstream)
+        yield acquainted(Mirrored(servers(config=config, env=NO_PROXY), upstream))
         servers.end()
 
 

@@ -256,6 +256,37 @@ def test_a_part_is_right_or_fails_whatever_upstream_makes_of_ranges(shared: Mirr
     assert part.status in UNAVAILABLE or part.body == right[part.status]
 
 
+@pytest.mark.parametrize("ranges", ["ignored", "claimed"])
+def test_where_parts_cannot_be_had_the_whole_is_asked_for_once(mirror: Mirror, upstream: Upstream, ranges: str) -> None:
+    manner = Manner(ranges=ranges)  # type: ignore[arg-type]
+    items = {name: wheel(name, size=3 * MIB) for name in ("one", "two")}
+    server = mirror(prefetch="0")
+    for name, item in items.items():
+        upstream.add(name, item, manner=manner)
+        assert names(server, name)
+        for start in (MIB, 2 * MIB):
+            part = server.get(path_of(name, item), {"Range": f"bytes={start}-{start + 99}"})
+            assert (part.status, part.body) == (206, item.data[start : start + 100])
+        until_kept(server, item)
+        assert whole(upstream, name, item) == 1
+    # Of the host it was learned by one byte.
+    assert [seen.range for seen in upstream.asked("/files/*") if seen.range] == ["bytes=0-0"]
+
+
+def test_a_host_that_ceases_to_send_parts_is_waited_for(mirror: Mirror, upstream: Upstream) -> None:
+    item = wheel("demo", size=3 * MIB)
+    manner = upstream.add("demo", item)
+    server = mirror(prefetch="0")
+    assert names(server, "demo")
+    manner.ranges = "ignored"
+    for start in (MIB, 2 * MIB):
+        part = server.get(path_of("demo", item), {"Range": f"bytes={start}-{start + 99}"})
+        assert (part.status, part.body) == (206, item.data[start : start + 100])
+    until_kept(server, item)
+    assert whole(upstream, "demo", item) == 1
+    assert len([seen for seen in upstream.asked("/files/*") if seen.range]) == 2
+
+
 def test_a_part_of_a_kept_file_comes_from_here(shared: Mirrored) -> None:
     name, item = large(shared)
     assert download(shared.server, name, item).body == item.data

@@ -52,7 +52,7 @@ def _hash(shared: Mirrored, name: str, item: Item) -> str:
 def test_upstreams_own_is_taken_and_the_wheel_left_alone(shared: Mirrored) -> None:
     name, item = stocked(shared, size=MIB)
     assert_right(shared, name, item)
-    assert shared.upstream.asked(path_of(name, item)) == []
+    assert sent(shared.upstream, name, item) <= 1  # by which it is learned whether its host honours ranges
     assert len(shared.upstream.asked(f"{path_of(name, item)}.metadata")) == 1
 
 
@@ -173,6 +173,18 @@ def test_that_of_the_newest_is_there_before_it_is_asked_for(shared: Mirrored) ->
     assert len(shared.upstream.asked(newest)) == 1
 
 
+@pytest.mark.parametrize(("versions", "newest"), [(("1.0", "2.0rc1"), "1.0"), (("1.0a1", "2.0rc1"), "2.0rc1")])
+def test_a_pre_release_is_fetched_ahead_only_where_there_is_no_final_version(
+    mirror: Mirror, upstream: Upstream, versions: tuple[str, ...], newest: str
+) -> None:
+    upstream.add("demo", *[wheel("demo", version) for version in versions])
+    server = mirror()
+    assert names(server, "demo")
+    until(lambda: upstream.asked(f"/files/demo/demo-{newest}-*.metadata"), what="the newest wheel's metadata")
+    upstream.quiet()
+    assert len(upstream.asked("/files/demo/*.metadata")) == 1
+
+
 def test_nothing_is_fetched_ahead_where_that_is_not_wanted(mirror: Mirror, upstream: Upstream) -> None:
     upstream.add("demo", wheel("demo"))
     upstream.add("last", wheel("last"))
@@ -185,14 +197,39 @@ def test_nothing_is_fetched_ahead_where_that_is_not_wanted(mirror: Mirror, upstr
     assert [seen for seen in asked if not seen.range or seen.sent > 1] == []
 
 
+def bare() -> Item:
+    """A wheel that has no METADATA."""
+    data = zip_bytes({"demo/__init__.py": b"", "demo-2.0.dist-info/WHEEL": b"Wheel-Version: 1.0\n"})
+    return Item(filename="demo-2.0-py3-none-any.whl", version="2.0", data=data)
+
+
+@pytest.mark.parametrize("told", ["none", "right"])
+def test_a_wheel_that_comes_without_metadata_is_withheld_at_once(mirror: Mirror, upstream: Upstream, told: str) -> None:
+    good, bad = wheel("demo", "1.0"), bare()
+    upstream.add("demo", good, bad, manner=Manner(metadata=told))  # type: ignore[arg-type]
+    server = mirror(prefetch="0")
+    assert download(server, "demo", bad).body == bad.data
+    until_kept(server, bad)
+    assert names(server, "demo") == {good.filename}
+    answer = server.get(path_of("demo", bad))
+    assert answer.status == 403
+    assert "its metadata cannot be used: demo-2.0.dist-info/METADATA: the file is missing" in answer.text
+    assert server.get(path_of("demo", bad).replace("/files/", "/local/files/")).status == 403
+    said = server.try_command("explain", "demo")  # which asks upstream itself, and leaves nothing open
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "its metadata cannot be used" in said.stdout
+    server.stop()
+    for path in (server.data / "store" / "upstream" / "metadata").glob("*"):
+        path.unlink()  # a cache: what is kept tells it as well
+    server.start()
+    assert names(server, "demo") == {good.filename}
+    assert metadata(server, "demo", bad).status in {403, 404}
+    assert len([seen for seen in upstream.asked(path_of("demo", bad)) if not seen.range]) == 1
+
+
 @pytest.mark.parametrize("ranges", ["honoured", "ignored"])
 def test_a_wheel_without_metadata_is_withheld(mirror: Mirror, upstream: Upstream, ranges: str) -> None:
-    good = wheel("demo", "1.0")
-    bad = Item(
-        filename="demo-2.0-py3-none-any.whl",
-        version="2.0",
-        data=zip_bytes({"demo/__init__.py": b"", "demo-2.0.dist-info/WHEEL": b"Wheel-Version: 1.0\n"}),
-    )
+    good, bad = wheel("demo", "1.0"), bare()
     upstream.add("demo", good, bad, manner=Manner(metadata="none", ranges=ranges))  # type: ignore[arg-type]
     server = mirror()
     assert good.filename in names(server, "demo")

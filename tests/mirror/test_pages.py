@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from pypi_simple import ACCEPT_HTML_ONLY, ACCEPT_JSON_ONLY, PyPISimple
 
+from tests.distributions.build import zip_bytes
 from tests.e2e import raw
 from tests.e2e.processes import until
 from tests.mirror.asking import (
@@ -22,7 +23,7 @@ from tests.mirror.asking import (
 from tests.mirror.conftest import Mirror, Mirrored
 from tests.upstream.double import Upstream
 from tests.upstream.faults import other_bytes
-from tests.upstream.stock import Manner, sdist, thousands, wheel
+from tests.upstream.stock import Item, Manner, sdist, thousands, wheel
 
 FORMS = {"json": Manner(html=False), "html": Manner(json=False), "both": Manner()}
 
@@ -195,14 +196,6 @@ def test_names_that_were_asked_for_are_listed(shared: Mirrored) -> None:
     assert unseen not in listing()
 
 
-@pytest.mark.xfail(strict=True, reason="`?all=1` (design §6) is not built yet")
-def test_all_names_of_upstream_are_listed_on_request(shared: Mirrored) -> None:
-    unseen = fresh("unseen")
-    shared.upstream.add(unseen, wheel(unseen))
-    answer = shared.server.get("/simple/?all=1", {"Accept": raw.JSON})
-    assert unseen in {project["name"] for project in answer.json()["projects"]}
-
-
 @pytest.mark.parametrize(
     "body",
     [b"{", b"<html><body>maintenance</body></html>" + bytes(range(256)), b""],
@@ -259,3 +252,37 @@ def test_hosted_names_are_never_asked_for_upstream(shared: Mirrored, tmp_path_fa
     shared.upstream.forget()
     assert names(shared.server, name) == {file.name}
     assert shared.upstream.asked(f"*{name}*") == []
+
+
+def egg(name: str) -> Item:
+    data = zip_bytes({"EGG-INFO/PKG-INFO": f"Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n".encode()})
+    return Item(filename=f"{name}-1.0-py2.7.egg", data=data)
+
+
+def test_old_eggs_are_listed_and_served_without_metadata(shared: Mirrored, manner: Manner) -> None:
+    name = fresh("old")
+    old, built = egg(name), wheel(name)
+    shared.upstream.add(name, old, built, manner=manner)
+    assert download(shared.server, name, old).body == old.data
+    until_kept(shared.server, old)
+    assert names(shared.server, name) == {old.filename, built.filename}
+    assert not listed(shared.server, name)[old.filename].get("core-metadata")
+    assert shared.server.get(f"/packages/2.7/{name[0]}/{name}/{old.filename}").body == old.data
+    [told] = [each for each in _legacy(shared, name) if each["filename"] == old.filename]
+    assert (told["packagetype"], told["python_version"]) == ("bdist_egg", "2.7")
+    answer = shared.server.ask(
+        "POST", "/requirements.txt", *_requirements(shared, name),
+    )  # fmt: skip
+    assert answer.json()["cached"] == [built.filename]
+
+
+def _legacy(shared: Mirrored, name: str) -> list[dict[str, str]]:
+    urls: list[dict[str, str]] = shared.server.get(f"/pypi/{name}/json").json()["urls"]
+    return urls
+
+
+def _requirements(shared: Mirrored, name: str) -> tuple[dict[str, str], bytes]:
+    head = 'Content-Disposition: form-data; name="requirements"; filename="-"'
+    body = f"--x\r\n{head}\r\n\r\n{name}\r\n--x--\r\n".encode()
+    authorization = raw.basic(shared.server.first_token)
+    return {"Content-Type": "multipart/form-data; boundary=x", "Authorization": authorization}, body

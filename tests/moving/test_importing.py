@@ -83,10 +83,13 @@ async def from_folder(folder: Path, main: Hosted, **options: object) -> Report:
 async def from_url(url: str, main: Hosted, **options: object) -> Report:
     chosen = Options(by="me", **options)  # type: ignore[arg-type]
 
-    async def has(project: ProjectName, filename: str) -> bool:
-        return project in [name async for name in main.projects()] and filename in await shown(main, project)
+    async def size(project: ProjectName, filename: str) -> int | None:
+        try:
+            return next((file.size for file in await main.files(project) if file.filename == filename), None)
+        except NotFound:
+            return None
 
-    async with Simple.opened(url, main.staging, has) as simple:
+    async with Simple.opened(url, main.staging, size) as simple:
         return await Importing(simple, main, chosen, clock=lambda: NOON).run()
 
 

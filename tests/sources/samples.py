@@ -13,7 +13,8 @@ import pytest
 
 from entrepot.index import Addition, Content, OnDisk, Sink, Source, Span, Staged, Store, Stream
 from entrepot.model import File, ProjectName, normalise
-from entrepot.sources.upkeep import Fault, check
+from entrepot.sources.upkeep import check
+from entrepot.stores.collecting import Fault
 from entrepot.wire import filenames
 from tests.distributions import build
 

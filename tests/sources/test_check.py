@@ -11,7 +11,7 @@ from entrepot.index import ANY, Content, Span, Store
 from entrepot.model import Status
 from entrepot.sources import record as records
 from entrepot.sources.hosted import Hosted, blob_key, record_key
-from entrepot.sources.upkeep import Fault
+from entrepot.stores.collecting import Fault
 from entrepot.stores.documents import read_bytes
 from entrepot.stores.memory import Memory
 from tests.sources.samples import DEMO, NOON, add, addition, faults

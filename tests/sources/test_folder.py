@@ -119,6 +119,20 @@ async def test_it_lists_what_lies_in_it_at_any_depth(dist: Path, running: Openin
         assert await bytes_of(source, SDIST) == contents(SDIST)
 
 
+async def test_old_eggs_are_served_as_they_are(dist: Path, running: Opening) -> None:
+    text = b"Metadata-Version: 1.1\nName: demo\nVersion: 0.9\n"
+    (dist / "demo-0.9-py2.7.egg").write_bytes(build.zip_bytes({"EGG-INFO/PKG-INFO": text, "demo.py": b""}))
+    (dist / "demo-0.8-py2.7.egg").write_bytes(b"no archive")
+    put(dist, WHEEL)
+    async with running() as source:
+        page = await source.project(DEMO)
+        assert [file.filename for file in page.files] == ["demo-0.9-py2.7.egg", WHEEL]
+        egg = page.file("demo-0.9-py2.7.egg")
+        assert (egg.version, egg.core_metadata) == ("0.9", False)
+        assert egg.legacy is not None
+        assert [held.file.filename for held in page.withheld] == ["demo-0.8-py2.7.egg"]
+
+
 async def test_several_directories_are_one_index(tmp_path: Path, running: Opening) -> None:
     put(tmp_path / "one", WHEEL, "from one")
     put(tmp_path / "two", WHEEL, "from two")

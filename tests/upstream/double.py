@@ -81,11 +81,13 @@ class Upstream:
         self.port = free_port()
         self.manner = Manner()  # of projects that will be added without one of their own
         self.password = ""  # "user:password", of every request if it is set
+        self.listed: tuple[str, ...] = ()  # names in the list of projects beside those that it has
         self.seen: list[Seen] = []
         self.loop = asyncio.new_event_loop()
         self._projects: dict[str, _Project] = {}
         self._faults: list[Fault] = []
         self._serving: Serving | None = None
+        self._served: list[Serving] = []
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="upstream")
 
     # Its life.
@@ -118,6 +120,7 @@ class Upstream:
     async def _listen(self) -> None:
         assert self._serving is None
         self._serving = Serving(self, stall=120)
+        self._served.append(self._serving)
         sockets = []
         for host in _HOSTS:
             listener = socket.socket()
@@ -130,6 +133,10 @@ class Upstream:
         serving, self._serving = self._serving, None
         if serving is None:
             return
+        # Whoever is let in while a listener closes is forgotten by asyncio, socket and all: first let in nobody more.
+        for listener in (listener for server in serving._servers for listener in server.sockets):
+            self.loop.remove_reader(listener.fileno())
+        await asyncio.sleep(0.001)
         stopping = asyncio.ensure_future(serving.stop())
         while not stopping.done():
             for client in serving._clients:
@@ -137,11 +144,16 @@ class Upstream:
             await asyncio.wait([stopping], timeout=0.01)
 
     async def _cancel(self) -> None:
-        """The answers that still wait for something: their clients are gone."""
+        """The answers that still wait for something: their clients are gone. And who was let in at the last moment."""
         waiting = asyncio.all_tasks() - {asyncio.current_task()}
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.001)
+        while clients := [client for serving in self._served for client in serving._clients]:
+            for client in clients:
+                client._transport.abort()
+            await asyncio.sleep(0.001)
 
     # Its addresses.
 
@@ -329,7 +341,7 @@ class Upstream:
     def _reply(self, seen: Seen) -> _Reply:
         match seen.path.removeprefix("/").split("/"):
             case ["simple", ""]:
-                as_json, as_html = pages.listing(self._projects)
+                as_json, as_html = pages.listing((*self._projects, *self.listed))
                 return self._page(seen, self.manner, as_json, as_html)
             case ["simple", name]:
                 return _Reply(301, {"location": f"/simple/{name}/"})

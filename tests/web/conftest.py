@@ -15,6 +15,7 @@ from tests.web.fronts import Front, Loop
 KINDS = ("asgi", "http1")
 SENDERS = ("asgi", "asgi-paths", "http1")  # the second runs under a server that sends files by path
 WITHHELD = "withheld-1.0-py3-none-any.whl"  # lies in the folder index, and is not shown
+TAKEN = "taken-1.0-py3-none-any.whl"  # the same, for the one test that publishes under its name
 TRUSTED = "127.0.0.9"  # the address from which our trusted proxy comes
 
 # One index of each sort, and limits that a test can reach.
@@ -86,7 +87,7 @@ class Fronts:
         home = self._folder / fronts.fresh("home")
         settings = _settings(text, home, data or home / "data")
         (home / "wheels").mkdir()
-        for filename, content in {WITHHELD: b"this is no archive", **(wheels or {})}.items():
+        for filename, content in {**dict.fromkeys((WITHHELD, TAKEN), b"this is no archive"), **(wheels or {})}.items():
             (home / "wheels" / filename).write_bytes(content)
         if kind != "http1":
             front, site = fronts.in_process(settings, self._loop, home / "log", paths=kind == "asgi-paths", **changes)

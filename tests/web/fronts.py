@@ -257,6 +257,7 @@ def _site(settings: config.Config, **changes: Any) -> AbstractAsyncContextManage
                 stall=units.seconds(server.stall),
                 page_cache=units.size(server.page_cache),
                 max_age=int(units.seconds(server.max_age)),
+                archives=assembled.archives,
             )
             yield replace(site, **changes)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.distributions.build import tar_gz, wheel_bytes
 from tests.e2e.processes import clean_environment
 from tests.e2e.raw import Answer, basic
 from tests.e2e.servers import Server, Servers
@@ -84,6 +85,50 @@ def test_bytes_that_are_no_archive_are_400(front: Front) -> None:
     assert (status, answer["error"]) == (400, True)
     assert front.filenames(name) == []
     assert front.staging == []
+
+
+def old_sdist(name: str, version: str = "1.0") -> bytes:
+    """As setuptools wrote them for twenty years: everything is spelled as the author spelled it."""
+    metadata = f"Metadata-Version: 1.1\nName: {name}\nVersion: {version}\n"
+    members = {"PKG-INFO": metadata.encode(), "setup.py": b"from setuptools import setup\nsetup()\n"}
+    return tar_gz({f"{name}-{version}/{path}": data for path, data in members.items()})
+
+
+@pytest.mark.parametrize("sent", ["{name}-1.0.0-RC1.tar.gz", "-", "download.tgz", "other_thing-3.tar.gz", "{new}"])
+def test_a_file_of_an_old_name_is_named_by_its_metadata(front: Front, sent: str) -> None:
+    project = fresh("old")
+    name = f"{project.upper()}.Sub-Thing"
+    data = old_sdist(name, "1.0.0-RC1")
+    filename = f"{project}_sub_thing-1.0.0rc1.tar.gz"
+    for _ in range(2):
+        uploaded = post(front, "/uploadpackage/", "sdist", sent.format(name=name, new=filename), data)
+        assert said(uploaded) == (200, {"uploaded": "ok"})
+    assert front.filenames(f"{project}-sub-thing") == [filename]
+    assert front.get(f"/packages/source/{name[0]}/{name}/{filename}").body == data
+
+
+def test_a_wheel_of_an_old_name_is_named_by_its_metadata_and_keeps_its_tags(front: Front) -> None:
+    project = fresh("old")
+    data = wheel_bytes(f"{project}-thing", "1.0", tags="py2.py3-none-any")
+    sent = f"{project.upper()}.Thing-1.0.0-2-py2.py3-none-any.whl"
+    assert said(post(front, "/uploadpackage/", "sdist", sent, data)) == (200, {"uploaded": "ok"})
+    assert front.filenames(f"{project}-thing") == [f"{project}_thing-1.0-2-py2.py3-none-any.whl"]
+
+
+def test_the_usual_upload_names_nothing_anew(front: Front) -> None:
+    project = fresh("old")
+    answer = front.upload(File(f"{project}.Thing-1.0.tar.gz", old_sdist(f"{project}.Thing")).form())
+    assert answer.status == 400
+    assert f"should be '{project}_thing-1.0.tar.gz'" in answer.text
+
+
+def test_a_token_for_another_project_does_not_pass_under_its_name(front: Front) -> None:
+    mine, other = fresh("mine"), fresh("other")
+    token = front.token("upload", projects=(mine,))
+    data = sdist(other).data
+    status, answer = said(post(front, "/uploadpackage/", "sdist", sdist(mine).filename, data, token=token))
+    assert (status, answer["error"]) == (403, True)
+    assert front.filenames(other) == []
 
 
 def test_an_egg_is_refused_in_clear_words(front: Front) -> None:

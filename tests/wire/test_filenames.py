@@ -98,9 +98,26 @@ def test_a_name_with_a_version_in_it_is_read_as_its_project() -> None:
 
 
 @pytest.mark.parametrize(
+    ("filename", "project", "version", "python"),
+    [
+        ("demo-1.0-py2.7.egg", "demo", "1.0", "2.7"),
+        ("Demo_Kit-1.0_rc1-py3.11-linux-x86_64.egg", "demo-kit", "1.0rc1", "3.11"),
+        ("demo-kit-1.0-py2.egg", "demo-kit", "1.0", "2"),
+        ("demo-one-py2.7.egg", "demo", "one", "2.7"),
+    ],
+)
+def test_an_egg_is_read_and_no_upload(filename: str, project: str, version: str, python: str) -> None:
+    found = filenames.parse(filename)
+    assert (found.kind, found.project, found.version_text, found.pyversion) == ("bdist_egg", project, version, python)
+    with pytest.raises(Invalid, match="are accepted"):
+        filenames.check(filename, kind="bdist_egg")
+
+
+@pytest.mark.parametrize(
     "filename",
     [
-        "demo-1.0-py3.11.egg",
+        "demo-1.0.egg",
+        "demo-py2.7.egg",
         "demo-1.0.exe",
         "demo-1.0.tar.bz2",
         "demo-1.0.tar.gz.asc",

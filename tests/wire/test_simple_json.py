@@ -336,7 +336,7 @@ def test_the_status_is_read_and_an_unknown_one_is_none(given: object, expected: 
 
 
 def test_what_is_no_distribution_is_left_out() -> None:
-    odd = ["demo-1.0.exe", "demo-1.0-py2.7.egg", "demo-1.0.tar.gz.asc", "../demo-1.0.tar.gz", ""]
+    odd = ["demo-1.0.exe", "demo-1.0.egg", "demo-1.0.tar.gz.asc", "../demo-1.0.tar.gz", ""]
     page = parsed(upstream(*[entry(filename=name) for name in odd], entry()))
     assert list(page.urls) == [file.filename for file in page.project.files] == ["demo-1.0.tar.gz"]
 

@@ -73,14 +73,14 @@ async def _imported(order: Order) -> tuple[Report, str]:
 
 @asynccontextmanager
 async def _origin(words: str, sink: Sink) -> AsyncIterator[Origin]:
-    async def has(project: ProjectName, filename: str) -> bool:
+    async def size(project: ProjectName, filename: str) -> int | None:
         try:
-            return any(file.filename == filename for file in await sink.files(project))
+            return next((file.size for file in await sink.files(project) if file.filename == filename), None)
         except NotFound:
-            return False
+            return None
 
     if urlsplit(words).scheme in {"http", "https"}:
-        async with Simple.opened(words, sink.staging, has) as simple:
+        async with Simple.opened(words, sink.staging, size) as simple:
             yield simple
         return
     if "://" in words:

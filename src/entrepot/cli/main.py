@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from entrepot import __version__
-from entrepot.cli import mirror, moving, names, packages, serve, tokens, upkeep
+from entrepot.cli import archive, mirror, moving, names, packages, serve, tokens, upkeep
 
 app = typer.Typer(
     name="entrepot",
@@ -39,6 +39,7 @@ mirror.register(app)
 moving.register(app)
 upkeep.register(app)
 app.add_typer(tokens.app, name="token")
+app.add_typer(archive.app, name="archive")
 
 
 def run() -> None:

@@ -64,7 +64,7 @@ def parse(text: str) -> Selection:
     """Raises `Invalid` for what is none of the three."""
     from entrepot.wire import filenames
 
-    if text.endswith((".whl", ".tar.gz", ".zip")):
+    if text.endswith((".whl", ".tar.gz", ".zip", ".egg")):
         return Selection(filenames.parse(text).project, filename=text)
     name, equals, version = text.partition("==")
     if not is_valid_name(name.strip()):

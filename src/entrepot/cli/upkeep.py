@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from entrepot.assembly import Assembled
     from entrepot.index import Store
-    from entrepot.sources.upkeep import Fault
+    from entrepot.stores.collecting import Fault
 
 
 def register(app: typer.Typer) -> None:
@@ -50,15 +50,17 @@ def check(config: ConfigOption = None, data: DataOption = None, as_json: JsonOpt
 
 async def _faults(store: "Store") -> "AsyncIterator[Fault]":
     from entrepot.access.tokens import KEY, Tokens
-    from entrepot.sources.upkeep import Fault
-    from entrepot.sources.upkeep import check as faults_of
+    from entrepot.archives import upkeep as archives
+    from entrepot.sources import upkeep as packages
+    from entrepot.stores.collecting import Fault
 
     try:
         await Tokens(store).list()
     except EntrepotError as error:
         yield Fault(key=KEY, what=f"{error.message} ({error.hint})")
-    async for fault in faults_of(store):
-        yield fault
+    for check_all in (packages.check, archives.check):
+        async for fault in check_all(store):
+            yield fault
 
 
 def gc(
@@ -75,13 +77,16 @@ def gc(
     """
 
     async def work(assembled: "Assembled") -> None:
-        from entrepot.sources.upkeep import collect
+        from entrepot.archives import upkeep as archives
+        from entrepot.sources import upkeep as packages
         from entrepot.units import in_words
 
         results = {}
         with busy("collecting"):
             for name, store in assembled.catalog.stores.items():
-                results[name] = await collect(store, now=datetime.now(UTC), dry_run=dry_run)
+                now = datetime.now(UTC)
+                collected = await packages.collect(store, now=now, dry_run=dry_run)
+                results[name] = collected + await archives.collect(store, now=now, dry_run=dry_run)
         if as_json:
             show_json(results)
             return

@@ -85,4 +85,5 @@ async def site(config: Config) -> AsyncIterator[Site]:
             page_cache=units.size(server.page_cache),
             max_age=int(units.seconds(server.max_age)),
             instance=assembled.instance,
+            archives=assembled.archives,
         )

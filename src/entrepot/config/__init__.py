@@ -12,6 +12,7 @@ from entrepot.config.records import (
     INDEX_NAME,
     RESERVED,
     Access,
+    Archives,
     Config,
     Folder,
     Hosted,
@@ -24,6 +25,6 @@ from entrepot.config.records import (
 )
 
 __all__ = [
-    "DEFAULT_FILE", "DEFAULT_STORE", "INDEX_NAME", "RESERVED", "Access", "Config", "Folder", "Hosted", "IndexSettings",
-    "Mirror", "Rule", "Server", "StoreSettings", "Virtual", "checked", "closure", "load",
+    "DEFAULT_FILE", "DEFAULT_STORE", "INDEX_NAME", "RESERVED", "Access", "Archives", "Config", "Folder", "Hosted",
+    "IndexSettings", "Mirror", "Rule", "Server", "StoreSettings", "Virtual", "checked", "closure", "load",
 ]  # fmt: skip

@@ -24,8 +24,9 @@ def load(file: Path | None, *, environ: Mapping[str, str] = os.environ) -> Confi
         raise Invalid(f"cannot be read: {error.strerror}", at=str(file), hint="see --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"is not TOML: {error}", at=str(file)) from error
+    base = file.parent.absolute()
     try:
-        return checked(_parse(raw, base=file.parent.absolute(), environ=environ))
+        return checked(_parse(raw, base=base, environ=_with_dotenv(raw.get("dotenv"), base, environ)))
     except EntrepotError as error:
         problems: list[EntrepotError] = [_within(problem, file) for problem in error.problems or (error,)]
         raise collected(problems, str(file)) or error from error
@@ -44,6 +45,21 @@ def _parse(raw: dict[str, Any], *, base: Path, environ: Mapping[str, str]) -> Co
     if problem := collected(problems, "the configuration"):
         raise problem
     return config
+
+
+def _with_dotenv(name: Any, base: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment and, behind it, the variables of the file. Raises `Invalid` for one that cannot be read."""
+    if not isinstance(name, str):
+        return environ
+    from dotenv import dotenv_values  # noqa: PLC0415 - few need it
+
+    path = base / name
+    try:
+        with path.open(encoding="utf-8") as stream:
+            found = dotenv_values(stream=stream)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read: {error}", at="dotenv") from error
+    return {**{key: value for key, value in found.items() if value is not None}, **environ}
 
 
 def _from_environment(value: Any, environ: Mapping[str, str], at: str, problems: list[EntrepotError]) -> Any:
@@ -89,6 +105,9 @@ def _absolute(config: Config, base: Path, problems: list[EntrepotError]) -> Conf
         name: settings if "://" in settings.url else StoreSettings(url=path(settings.url, f"store.{name}.url"))
         for name, settings in config.store.items()
     }
+    archives = config.archives
+    if archives.url is not None and "://" not in archives.url:
+        archives = msgspec.structs.replace(archives, url=path(archives.url, "archives.url"))
     server = msgspec.structs.replace(
         config.server,
         uds=maybe(config.server.uds, "server.uds"),
@@ -96,4 +115,4 @@ def _absolute(config: Config, base: Path, problems: list[EntrepotError]) -> Conf
         tls_key=maybe(config.server.tls_key, "server.tls-key"),
     )
     data = path(config.data, "data") if config.data else ""
-    return msgspec.structs.replace(config, data=data, index=index, store=store, server=server)
+    return msgspec.structs.replace(config, data=data, index=index, store=store, server=server, archives=archives)

@@ -58,6 +58,16 @@ class StoreSettings(Struct, frozen=True, kw_only=True, rename="kebab", forbid_un
     url: str
 
 
+class Archives(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """`[archives]`: where `entrepot archive` works. Without `url`: the archives of the hosted index."""
+
+    url: str | None = None  # https://host/{index}/archives/ of a server; or a store: s3://bucket, file:///…, a path
+    layout: Literal["entrepot", "tycho"] = "entrepot"  # of a store
+    outdir: str = "tycho_packages"  # where pull writes, taken from the current folder
+    token: str | None = None  # for a server
+    options: dict[str, Any] = {}  # for a store: obstore's own names
+
+
 class Rule(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
     """One of `rules = [ … ]`: says exactly one thing about the files that it withholds. See `entrepot.rules`.
 
@@ -135,8 +145,10 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_f
 
     data: str = ""
     default: str = "root"
+    dotenv: str | None = None  # a file of variables that count where the environment has none of that name
     server: Server = Server()
     access: Access = Access()
+    archives: Archives = Archives()
     store: dict[str, StoreSettings] = {}
     index: dict[str, IndexSettings] = {}
 

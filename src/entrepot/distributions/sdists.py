@@ -12,6 +12,7 @@ from entrepot.distributions.inspection import Inspection
 from entrepot.distributions.limits import Limits
 from entrepot.distributions.tars import REFUSED, Member, Tar
 from entrepot.errors import Invalid
+from entrepot.wire import filenames
 from entrepot.wire.filenames import Distribution
 from entrepot.wire.metadata import CoreMetadata
 
@@ -90,9 +91,18 @@ def _folders(name: str) -> Iterator[str]:
 
 
 def inspect(
-    contents: Contents, distribution: Distribution, findings: Findings, limits: Limits, *, top: str
+    contents: Contents,
+    distribution: Distribution,
+    findings: Findings,
+    limits: Limits,
+    *,
+    top: str,
+    renamed: bool = False,
 ) -> Inspection:
-    """Everything about an sdist whose one folder should be `top`. Without a PKG-INFO its metadata is empty."""
+    """Everything about an sdist whose one folder should be `top`, or if it was `renamed` mean the same.
+
+    Without a PKG-INFO its metadata is empty.
+    """
     refuse_zip(contents)
     tree = _Tree(findings)
     stream = Gunzipped(contents, limits)
@@ -100,6 +110,8 @@ def inspect(
     if stream.has_trailing_data:
         findings.malformed("there is data behind the gzip stream")
     tree.check_links()
+    if renamed:
+        top = next((found for found in sorted(tree.tops) if _means(found, distribution)), top)
     metadata = _judged(data, distribution, findings, at=f"{top}/{_PKG_INFO}")
     _check_tree(tree, top, findings)
     for licence in agreement.missing_licences(metadata, top, frozenset(tree.names)):
@@ -111,6 +123,15 @@ def inspect(
         safety=tuple(findings.safety),
         form=tuple(findings.form),
     )
+
+
+def _means(folder: str, distribution: Distribution) -> bool:
+    """Whether it is the folder of that project and version in any spelling."""
+    try:
+        found = filenames.parse(f"{folder}.tar.gz", project=distribution.project)
+    except Invalid:
+        return False
+    return (found.project, found.version) == (distribution.project, distribution.version)
 
 
 def _judged(data: bytes | None, distribution: Distribution, findings: Findings, *, at: str) -> CoreMetadata:

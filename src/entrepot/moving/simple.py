@@ -31,6 +31,10 @@ _LISTED = "+simple/"  # devpi's word
 _VIA = "entrepot-import"
 
 
+# Of a file in the place to which it is brought; None if it is not there.
+Size = Callable[[ProjectName, str], Awaitable[int | None]]
+
+
 class _Devpi(Struct, frozen=True):
     """An index of devpi as it describes itself: `projects` are its own, not those of its bases."""
 
@@ -41,10 +45,10 @@ class _Devpi(Struct, frozen=True):
 class Simple:
     """The files of another index. Use `opened`."""
 
-    def __init__(self, upstream: Upstream, staging: Path, has: Callable[[ProjectName, str], Awaitable[bool]]) -> None:
+    def __init__(self, upstream: Upstream, staging: Path, size: Size) -> None:
         self._upstream = upstream
         self._staging = staging
-        self._has = has
+        self._size = size
         self._root = upstream.address.url
         self._names: tuple[ProjectName, ...] = ()
         self._devpi: _Devpi | None = None
@@ -54,22 +58,20 @@ class Simple:
 
     @classmethod
     @asynccontextmanager
-    async def opened(
-        cls, url: str, staging: Path, has: Callable[[ProjectName, str], Awaitable[bool]]
-    ) -> AsyncIterator["Simple"]:
-        """The index at a URL, with its list of projects read. `has` tells whether a file is in its new place.
+    async def opened(cls, url: str, staging: Path, size: Size) -> AsyncIterator["Simple"]:
+        """The index at a URL, with its list of projects read. `size` tells that of a file in its new place.
 
         The URL is that of the Simple API, or one above it. Raises `Invalid`, `Unavailable`.
         """
         # Private networks are where such servers are, and this one was named on purpose.
         upstream = Upstream(resolve(url, credentials=None, flat=False), via=_VIA, timeout=_TIMEOUT, private=True)
-        async with upstream.running():
-            found = cls(upstream, staging, has)
+        found = cls(upstream, staging, size)
+        try:
             await found._find()
-            try:
-                yield found
-            finally:
-                await found._stop()
+            yield found
+        finally:
+            await found._stop()
+            await upstream.close()
 
     @property
     def url(self) -> str:
@@ -100,7 +102,7 @@ class Simple:
         """By the mirror's download: resumed where it is cut, compared with the page's size and hash, in one process."""
         wanted = Wanted(project=project, file=file, url=self._urls.pop((project, file.filename)))
         place = hashlib.sha256(f"{self._root} {project}/{file.filename}".encode()).hexdigest()[:40]
-        taking = _Taking(take, self._has)
+        taking = _Taking(take, self._size)
         taking.download = Download(wanted, self._upstream, self._staging / f"import-{place}", taking)
         self._running.add(taking.download)
         try:
@@ -185,16 +187,16 @@ class _Taking:
 
     download: Download
 
-    def __init__(self, take: Take, has: Callable[[ProjectName, str], Awaitable[bool]]) -> None:
+    def __init__(self, take: Take, size: Size) -> None:
         self._take = take
-        self._has = has
+        self._size = size
 
     async def keep(self, wanted: Wanted, staged: Staged) -> None:  # noqa: ARG002
         found = await finished(digests, staged.path)
         await self._take(Arrived(staged=staged, digests=found, modified=self.download.modified))
 
-    async def has(self, wanted: Wanted) -> bool:
-        return await self._has(wanted.project, wanted.file.filename)
+    async def size(self, wanted: Wanted) -> int | None:
+        return await self._size(wanted.project, wanted.file.filename)
 
 
 def _names(kept: Kept) -> tuple[ProjectName, ...]:

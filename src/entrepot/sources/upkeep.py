@@ -4,36 +4,25 @@ Both find what there is by listing the store, never from the configuration: an i
 the configuration keeps its bytes.
 """
 
-import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 
-import msgspec
 from msgspec import Struct
 
-from entrepot.errors import Conflict, EntrepotError, NotFound, Unavailable
-from entrepot.index import Content, Entry, Etag, OnDisk, Store, Stream
+from entrepot.errors import EntrepotError, NotFound, Unavailable
+from entrepot.index import Entry, Store
 from entrepot.model import File
 from entrepot.sources import record as records
 from entrepot.sources.hosted import blob_key
 from entrepot.sources.names import Names
 from entrepot.sources.record import Record
-from entrepot.stores import keys
-from entrepot.stores.documents import Documents, read_bytes
-from entrepot.threads import finished
+from entrepot.stores import collecting, keys
+from entrepot.stores.collecting import Collected, Fault, fault_of, is_there, wrong
+from entrepot.stores.documents import read_bytes
 
 KEPT_AFTER_REMOVAL = timedelta(days=7)
-_MARKED_FOR = timedelta(days=1)
 _MARKS = "gc/marks.json"
-
-
-class Fault(Struct, frozen=True, kw_only=True):
-    """Something that is not as it must be. `grave` is False for what a crash may leave and `gc` removes."""
-
-    key: str
-    what: str
-    grave: bool = True
 
 
 class _Survey(Struct):
@@ -73,7 +62,7 @@ async def _survey(store: Store) -> _Survey:
             except NotFound:
                 continue  # removed since it was listed
             except EntrepotError as error:
-                found.unreadable.append(_fault(error, entry.key))
+                found.unreadable.append(fault_of(error, entry.key))
                 continue
             if nameless := [file for file in _all_files(record) if not _names_its_bytes(file)]:
                 what = f"it does not say where the bytes of {nameless[0].filename!r} are: it has no true sha256"
@@ -101,19 +90,15 @@ def _all_files(record: Record) -> tuple[File, ...]:
     return (*record.files, *(removed.file for removed in record.removed))
 
 
-def _fault(error: EntrepotError, key: str) -> Fault:
-    return Fault(key=key, what=f"{error.message} ({error.hint})" if error.hint else error.message)
-
-
 async def check(store: Store) -> AsyncIterator[Fault]:
     """Everything that is wrong, as it is found. Reads every byte that the store holds, with bounded memory."""
     survey = await _survey(store)
     for fault in survey.unreadable:
         yield fault
     try:
-        await _marks_of(store).load(_MARKS)
+        await collecting.marks_of(store).load(_MARKS)
     except EntrepotError as error:
-        yield _fault(error, _MARKS)
+        yield fault_of(error, _MARKS)
     async for fault in _check_records(store, survey):
         yield fault
     for key in sorted(survey.blobs.keys() - survey.named(removed_after=None)):
@@ -127,7 +112,7 @@ async def _check_records(store: Store, survey: _Survey) -> AsyncIterator[Fault]:
         try:
             listed[index] = frozenset(await Names(store, index).all())
         except EntrepotError as error:
-            yield _fault(error, f"{index}/names.json")
+            yield fault_of(error, f"{index}/names.json")
     for key, (index, record) in survey.records.items():
         name = key.removeprefix(f"{index}/projects/").removesuffix(".json")
         if record.name != name:
@@ -143,7 +128,7 @@ async def _check_records(store: Store, survey: _Survey) -> AsyncIterator[Fault]:
             # Bytes of removed files may be gone; those that are there must be right.
             if _keys(index, removed.file)[0] in survey.blobs:
                 async for fault in _check_file(store, index, removed.file, survey.blobs):
-                    if await _is_there(store, fault.key):
+                    if await is_there(store, fault.key):
                         yield fault
 
 
@@ -159,82 +144,20 @@ async def _check_file(store: Store, index: str, file: File, blobs: Mapping[str, 
         expected[f"{blob}.metadata"] = file.core_metadata.get("sha256", "")
     for key, sha256 in expected.items():
         entry = blobs.get(key)
-        if entry is None and not await _is_there(store, key):  # it may be newer than the listing
+        if entry is None and not await is_there(store, key):  # it may be newer than the listing
             yield Fault(key=key, what="is missing, but its record lists it")
         elif entry is not None and key == blob and entry.size != file.size:
             yield Fault(key=key, what=f"has {entry.size} bytes, its record says {file.size}")
-        elif (problem := await _wrong(store, key, sha256)) is not None:
+        elif (problem := await wrong(store, key, sha256)) is not None:
             yield Fault(key=key, what=problem)
-
-
-async def _is_there(store: Store, key: str) -> bool:
-    try:
-        await store.stat(key)
-    except NotFound:
-        return False
-    return True
-
-
-async def _wrong(store: Store, key: str, sha256: str) -> str | None:
-    try:
-        digest = await _digest(await store.read(key))
-    except NotFound:
-        return "went away while it was checked"
-    except Unavailable as error:
-        return f"cannot be read: {error.message}"
-    return None if digest == sha256 else f"its bytes have the sha256 {digest}, not {sha256 or 'any that is recorded'}"
-
-
-async def _digest(content: Content) -> str:
-    match content:
-        case OnDisk(path=path):
-
-            def whole() -> str:
-                with open(path, "rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
-
-            try:
-                return await finished(whole)
-            except FileNotFoundError as error:
-                raise NotFound("is gone", at=str(path)) from error
-            except OSError as error:
-                raise Unavailable(error.strerror or repr(error), at=str(path)) from error
-        case Stream(body=body):
-            running = hashlib.sha256()
-            async for piece in body:
-                running.update(piece)
-            return running.hexdigest()
-        case _:
-            raise Unavailable("the store answers with a redirect")
 
 
 async def _orphan(store: Store, key: str) -> Fault | None:
     """Bytes that no record names: a crash may leave them, wrong ones it may not. None if they are gone by now."""
     named = key.split("/")[3] if key.count("/") >= 4 else ""
-    if not key.endswith(".metadata") and (problem := await _wrong(store, key, named)) is not None:
-        return Fault(key=key, what=f"no record names it, and {problem}") if await _is_there(store, key) else None
+    if not key.endswith(".metadata") and (problem := await wrong(store, key, named)) is not None:
+        return Fault(key=key, what=f"no record names it, and {problem}") if await is_there(store, key) else None
     return Fault(key=key, what="no record names it; `entrepot gc` removes it in time", grave=False)
-
-
-class Mark(Struct, frozen=True, kw_only=True):
-    """Bytes that nothing named at `since`, as they were then."""
-
-    etag: Etag
-    since: datetime
-
-
-class _Marks(Struct, frozen=True, kw_only=True):
-    schema: int = 1
-    marks: dict[str, Mark] = {}
-
-
-class Collected(Struct, frozen=True, kw_only=True):
-    """What a run of `gc` did, or would do. Sizes in bytes."""
-
-    deleted: tuple[str, ...]
-    deleted_size: int
-    marked: tuple[str, ...]
-    marked_size: int
 
 
 async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Collected:
@@ -250,28 +173,9 @@ async def collect(store: Store, *, now: datetime, dry_run: bool = False) -> Coll
             f"{fault.what}; what it names is not known, so nothing is collected", at=fault.key, hint=_SEE_CHECK
         )
     await _refuse_missing(store, survey)
-    documents = _marks_of(store)
-    before = await documents.load(_MARKS) or _Marks()
     named = survey.named(removed_after=now - KEPT_AFTER_REMOVAL)
     orphans = {key: entry for key, entry in survey.blobs.items() if key not in named}
-    ripe, marks = [], {}
-    for key, entry in orphans.items():
-        mark = before.marks.get(key)
-        if mark is None or mark.etag != entry.etag:
-            marks[key] = Mark(etag=entry.etag, since=now)
-        elif now - mark.since >= _MARKED_FOR:
-            ripe.append(key)
-        else:
-            marks[key] = mark
-    deleted = ripe if dry_run else await _delete(store, ripe, orphans)
-    if not dry_run and marks != before.marks:
-        await documents.change(_MARKS, lambda _: _Marks(marks=marks))
-    return Collected(
-        deleted=tuple(deleted),
-        deleted_size=sum(orphans[key].size for key in deleted),
-        marked=tuple(marks),
-        marked_size=sum(orphans[key].size for key in marks),
-    )
+    return await collecting.collect(store, _MARKS, orphans, now=now, dry_run=dry_run)
 
 
 async def _refuse_missing(store: Store, survey: _Survey) -> None:
@@ -279,34 +183,8 @@ async def _refuse_missing(store: Store, survey: _Survey) -> None:
     for key, (index, record) in survey.records.items():
         for file in record.files:
             for blob in _keys(index, file):
-                if blob not in survey.blobs and not await _is_there(store, blob):
+                if blob not in survey.blobs and not await is_there(store, blob):
                     raise Unavailable(f"names {blob}, which is missing; nothing is collected", at=key, hint=_SEE_CHECK)
 
 
 _SEE_CHECK = "`entrepot check` tells all that is wrong"
-
-
-async def _delete(store: Store, ripe: list[str], entries: Mapping[str, Entry]) -> list[str]:
-    deleted = []
-    for key in ripe:
-        try:
-            await store.delete(key, expect=entries[key].etag)
-        except Conflict:
-            continue  # uploaded again since it was listed
-        deleted.append(key)
-    return deleted
-
-
-def _marks_of(store: Store) -> Documents[_Marks]:
-    return Documents[_Marks](store, encode=_encode, decode=_decode)
-
-
-def _encode(marks: _Marks) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(marks), indent=1) + b"\n"
-
-
-def _decode(data: bytes, key: str) -> _Marks:
-    try:
-        return msgspec.json.decode(data, type=_Marks)
-    except msgspec.MsgspecError as error:
-        raise Unavailable(f"cannot be read: {error}", at=key, hint="delete it: marking starts anew") from error

@@ -15,6 +15,7 @@ from entrepot.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from entrepot.http1 import plain
 from entrepot.web import asgi, problems, views
 from entrepot.web.access_log import AccessLog
+from entrepot.web.archives import ArchivePages
 from entrepot.web.cache import ReadyCache
 from entrepot.web.explanations import Explanations
 from entrepot.web.files import Files
@@ -82,6 +83,7 @@ def _assembled(site: Site, log: AccessLog | None) -> tuple[Warm, Starlette]:
 def behind(site: Site, cache: ReadyCache) -> Starlette:
     """Every route and every error in one table each."""
     uploads, about, explanations = Uploads(site), About(site), Explanations(site)
+    archives = ArchivePages(site, uploads)
     older = Older(site, uploads, Files(site, cache))
     routes = [
         *older.packages(),
@@ -94,6 +96,8 @@ def behind(site: Site, cache: ReadyCache) -> Starlette:
             *_reading(site, cache, index),
             Route(f"{index}/legacy", uploads.legacy, methods=["POST"]),
             Route(f"{index}/legacy/", uploads.legacy, methods=["POST"]),
+            Route(f"{index}/archives", about.with_slash, methods=["GET"]),
+            *archives.routes(index),
             Route(f"{index}/explain/{{project}}", about.with_slash, methods=["GET"]),
             Route(f"{index}/explain/{{project}}/", explanations.project, methods=["GET"]),
             *_view(replace(site, view=views.on_day(site.clock)), cache, f"{index}/+at/{{day}}"),

@@ -45,7 +45,7 @@ class Sent:
         content, part = self._content, self._part
         if answer.status == 304 or scope["method"] == "HEAD":
             if isinstance(content, Stream):
-                await _close(content.body)
+                await close(content.body)
             await send_answer(send, answer)
             return
         match content:
@@ -122,10 +122,9 @@ class Files(Struct, frozen=True):
     ) -> Response | Sent:
         digest = file.hashes.get("sha256", "")
         etag = f'"{digest}"' if digest else ""
-        part = _range(request, file, etag)
+        part = asked_part(request, file.size, etag)
         if isinstance(part, ranges.Unsatisfiable):
-            fields = {"Content-Range": part.content_range, "X-Content-Type-Options": "nosniff"}
-            return Response(status_code=416, headers=fields)
+            return beyond(part)
         content = await self._opened(page, file, part)
         # Of a mirrored file the answer of upstream may be the first to tell it.
         size = content.size if file.size is None and not isinstance(content, Elsewhere) else file.size
@@ -146,7 +145,7 @@ class Files(Struct, frozen=True):
             content = await source.open(page.name, file)
             size = file.size
             if part is not None and isinstance(content, Stream):
-                await _close(content.body)
+                await close(content.body)
                 content = await source.open(page.name, file, Span(part.start, part.stop))
                 size = len(part)
         found = None if isinstance(content, Elsewhere) else content.size
@@ -156,8 +155,9 @@ class Files(Struct, frozen=True):
         return content
 
 
-def _range(request: Request, file: File, etag: str) -> range | ranges.Unsatisfiable | None:
-    if file.size is None or request.method != "GET":
+def asked_part(request: Request, size: int | None, etag: str) -> range | ranges.Unsatisfiable | None:
+    """The range that the request asks of a file of that size; None for all of it."""
+    if size is None or request.method != "GET":
         return None
     # If-None-Match comes first (RFC 9110 §13.2.2): who has the file already is told so.
     unchanged = request.headers.get("if-none-match")
@@ -165,7 +165,12 @@ def _range(request: Request, file: File, etag: str) -> range | ranges.Unsatisfia
         return None
     if not ranges.if_range_allows(request.headers.get("if-range"), etag=etag or None, last_modified=None):
         return None
-    return ranges.parse(request.headers.get("range"), file.size)
+    return ranges.parse(request.headers.get("range"), size)
+
+
+def beyond(part: ranges.Unsatisfiable) -> Response:
+    fields = {"Content-Range": part.content_range, "X-Content-Type-Options": "nosniff"}
+    return Response(status_code=416, headers=fields)
 
 
 def _metadata_headers(size: int) -> Headers:
@@ -176,11 +181,15 @@ def _metadata_headers(size: int) -> Headers:
     ]
 
 
+def attached(filename: str) -> str:
+    """A Content-Disposition under which browsers keep the file and do not show it."""
+    return f'attachment; filename="{quote(filename, safe="+!~")}"'
+
+
 def _file_headers(file: File, size: int | None) -> Headers:
-    disposition = f'attachment; filename="{quote(file.filename, safe="+!~")}"'
     headers = [
         ("content-type", "application/octet-stream"),
-        ("content-disposition", disposition),
+        ("content-disposition", attached(file.filename)),
         ("x-content-type-options", "nosniff"),
     ]
     if size is not None:
@@ -199,11 +208,11 @@ async def _send_pieces(send: Send, answer: Answer, body: AsyncIterator[bytes]) -
     except OSError:
         return  # the client went away: drivers raise our own errors
     finally:
-        await _close(body)
+        await close(body)
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _close(body: AsyncIterator[bytes]) -> None:
+async def close(body: AsyncIterator[bytes]) -> None:
     """Let go of what the stream holds now, not when the garbage collector comes by."""
     close = getattr(body, "aclose", None)
     if close is not None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from entrepot import distributions
 from entrepot.errors import Denied, EntrepotError, Invalid, NotFound
 from entrepot.fill import Filled, Filling
 from entrepot.model import is_valid_name, normalise
@@ -105,7 +106,9 @@ class Older:
         return await patiently(_in_json(self._sdist), request, self._site)
 
     async def _sdist(self, request: Request) -> Response:
-        await self._uploads.publish(request, lambda kind: _FileForm(kind, "sdist", _NO_PACKAGE), _from_file)
+        # Its users have files whose names are older than the standards: the metadata names them anew.
+        form = lambda kind: _FileForm(kind, "sdist", _NO_PACKAGE)  # noqa: E731
+        await self._uploads.publish(request, form, _from_file, distributions.current_name)
         return _json({"uploaded": "ok"})
 
     async def requirements(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """The Simple API and the legacy JSON API, for when the hot path has no ready answer."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from entrepot.stores.documents import gathered
 from entrepot.web import answers, problems, warm
 from entrepot.web.answers import Kept
 from entrepot.web.cache import ReadyCache, variant
+from entrepot.web.listed import Listed
 from entrepot.web.site import Site, check_read
 from entrepot.wire import filenames, legacy_json, metadata, simple_html, simple_json
 from entrepot.wire.metadata import CoreMetadata
@@ -67,8 +68,8 @@ class Pages(Struct, frozen=True):
         )  # fmt: skip
         return Kept(ready, request, self.cache, variant(format_, coding))
 
-    async def projects(self, request: Request) -> Response | Kept:
-        """`GET /{index}/simple/`"""
+    async def projects(self, request: Request) -> Response | Kept | Listed:
+        """`GET /{index}/simple/`, with `?all=1` also what upstream has."""
         mounted = self.site.mounted(request)
         caller = await identified(self.site, request)
         if not mounted.guarded or caller.token is None:
@@ -76,6 +77,8 @@ class Pages(Struct, frozen=True):
         format_ = chosen(request)
         if format_ is None:
             return not_acceptable(request)
+        if request.query_params.get("all") == "1" and mounted.everything is not None:
+            return await self._everything(request, mounted, caller, format_)
         revision = await mounted.index.revision(None)
         names = [name async for name in mounted.index.projects()]
         render = simple_json.render_list if format_ is Format.JSON else simple_html.render_list
@@ -87,6 +90,19 @@ class Pages(Struct, frozen=True):
         # What a token may see of a guarded index is its own business, so only open lists are kept.
         kept = self.cache if not mounted.guarded else ReadyCache(0)
         return Kept(ready, request, kept, variant(format_, coding))
+
+    async def _everything(self, request: Request, mounted: Mounted, caller: Caller, format_: Format) -> Listed:
+        """No ETag: nobody has seen all of it before it leaves."""
+        assert mounted.everything is not None
+        names = await mounted.everything()
+        coding = coding_for(request)
+        headers = answers.stream_headers(
+            self.site, mounted, content_type=format_.content_type.decode(), coding=coding, vary=_VARY_PAGE,
+            stale_since=names.stale_since, private="authorization" in request.headers,
+        )  # fmt: skip
+        return Listed(
+            names, lambda batch: readable(batch, mounted, caller), format_=format_, coding=coding, headers=headers
+        )
 
     async def legacy(self, request: Request) -> Response | Kept:
         """`GET /{index}/pypi/{name}/json` and `…/{version}/json`, for Renovate, Dependabot and others."""
@@ -175,7 +191,7 @@ def not_acceptable(request: Request) -> Response:
     return problems.answer(request, 406, f"this page can be had as {_OFFERED}", {"Vary": "Accept"})
 
 
-def readable(names: Iterable[ProjectName], mounted: Mounted, caller: Caller) -> Iterable[ProjectName]:
+def readable(names: Sequence[ProjectName], mounted: Mounted, caller: Caller) -> Sequence[ProjectName]:
     if not mounted.guarded:
         return names
     return [name for name in names if caller.may_read(mounted.guarded, name)]

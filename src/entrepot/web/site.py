@@ -1,12 +1,13 @@
 """What every handler works with, and the two questions that all of them ask: who is it, and may they."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
 from starlette.requests import Request
 
 from entrepot.access import ANONYMOUS, OPEN, Caller, Permission, Tokens
+from entrepot.archives import Archives
 from entrepot.errors import Denied, NotFound
 from entrepot.index import Catalog, Mounted
 from entrepot.model import ProjectName
@@ -34,6 +35,7 @@ class Site(Struct, frozen=True, kw_only=True):
     page_cache: int = 48 << 20
     max_age: int = 0
     instance: str = ""  # what our requests upstream say of us in `Via`
+    archives: Mapping[str, Archives] = {}  # by the name of the hosted index
     view: View = lambda mounted, _: mounted
 
     def mounted(self, request: Request) -> Mounted:

@@ -57,6 +57,14 @@ class Incoming(Protocol):
 Told = Callable[[Form, str, Mapping[str, str]], Form]
 
 
+# What a file is called that came under that name; given by its path or whole. Blocking.
+Naming = Callable[[Path | bytes, str], str]
+
+
+def as_named(file: Path | bytes, filename: str) -> str:  # noqa: ARG001
+    return filename
+
+
 def as_sent(form: Form, filename: str, digests: Mapping[str, str]) -> Form:  # noqa: ARG001
     return form
 
@@ -77,15 +85,17 @@ class Uploads:
         text = "Published" if published.added else "Already here, with the same bytes"
         return Response(f"{text}: {published.filename}\n", 200, media_type="text/plain")
 
-    async def publish(self, request: Request, incoming: Callable[[str], Incoming], told: Told = as_sent) -> Published:
+    async def publish(
+        self, request: Request, incoming: Callable[[str], Incoming], told: Told = as_sent, naming: Naming = as_named
+    ) -> Published:
         """Publish what the request brings. `incoming` reads a body of the content type that it is given."""
         mounted = self._site.mounted(request)
         caller = await self._site.writer(request)
         request.state.token = caller.id
         sink = _sink(mounted, caller)
-        self._refuse_too_large(request)
+        self.refuse_too_large(request)
         form = incoming(request.headers.get("content-type", ""))
-        async with self._place(), _received(request, form, told, sink, self._site) as candidate:
+        async with self.place(), _received(request, form, told, naming, sink, self._site) as candidate:
             publisher = Publisher(
                 name=caller.name,
                 may_publish=lambda project: may(caller, "upload", mounted, project),
@@ -93,7 +103,7 @@ class Uploads:
             )
             return await publish(candidate, sink, publisher, now=self._site.clock())
 
-    def _refuse_too_large(self, request: Request) -> None:
+    def refuse_too_large(self, request: Request) -> None:
         """By the length that the client announces: before it has sent gigabytes in vain."""
         length = request.headers.get("content-length", "")
         # Nothing that exists has 20 digits, and int() refuses some thousand of them.
@@ -101,7 +111,8 @@ class Uploads:
             raise _too_large(self._site.max_upload)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[None]:
+        """One of the few bodies that are read at once. Raises `Unavailable` if none becomes free in a minute."""
         try:
             async with asyncio.timeout(_WAIT_FOR_A_PLACE):
                 await self._places.acquire()
@@ -128,20 +139,24 @@ def _sink(mounted: Mounted, caller: Caller) -> Sink:
 
 @asynccontextmanager
 async def _received(
-    request: Request, form: Incoming, told: Told, sink: Sink, site: Site
+    request: Request, form: Incoming, told: Told, naming: Naming, sink: Sink, site: Site
 ) -> AsyncIterator[Candidate]:  # fmt: skip
     """The candidate of this request, staged for as long as the block runs."""
-    intake = _Intake(sink.staging, site.max_upload)
+    intake = Intake(sink.staging, site.max_upload)
     try:
         # The form around the file may take as much as its fields may.
         complete = await receive(request, form, intake.take, limit=_largest_body(site), site=site)
         staged = await intake.stage()
+        sent = form.filename or ""
+        file = staged.path if staged.held is None else staged.held
+        filename = sent if naming is as_named else await finished(naming, file, sent)
         yield Candidate(
-            filename=form.filename or "",
-            form=told(complete, form.filename or "", intake.digests),
+            filename=filename,
+            form=told(complete, filename, intake.digests),
             staged=staged,
             digests=intake.digests,
             action=request.query_params.get(":action"),
+            renamed=naming is not as_named,
         )
     finally:
         await intake.drop()
@@ -151,8 +166,19 @@ async def receive(
     request: Request, form: Incoming, take: Callable[[Piece], Awaitable[None]], *, limit: int, site: Site
 ) -> Form:
     """The form, whose file `take` got piece by piece. Raises `TimedOut`, `Invalid`, `ClientDisconnect`."""
-    body = request.stream().__aiter__()
     left = limit
+    async for chunk in chunks(request, site):
+        left -= len(chunk)
+        if left < 0:  # of bytes around the file that count for nothing, and so could go on for ever
+            raise _too_large(site.max_upload)
+        for piece in form.feed(chunk):
+            await take(piece)
+    return form.finish()
+
+
+async def chunks(request: Request, site: Site) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `TimedOut`, `ClientDisconnect`."""
+    body = request.stream().__aiter__()
     while True:
         try:
             async with asyncio.timeout(site.stall):
@@ -160,18 +186,14 @@ async def receive(
         except TimeoutError:
             raise TimedOut from None
         if chunk is None:
-            return form.finish()
-        left -= len(chunk)
-        if left < 0:  # of bytes around the file that count for nothing, and so could go on for ever
-            raise _too_large(site.max_upload)
-        for piece in form.feed(chunk):
-            await take(piece)
+            return
+        yield chunk
 
 
-class _Intake:
+class Intake:
     """Writes, hashes and counts what comes in, in one pass and in constant memory."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, *, only_sha256: bool = False) -> None:
         self.size = 0
         self.digests: dict[str, str] = {}
         self._folder = folder
@@ -179,7 +201,7 @@ class _Intake:
         self._limit = limit
         self._waiting: list[bytes | memoryview] = []
         self._waiting_size = 0
-        self._hashes = hashes()
+        self._hashes = hashes(only_sha256=only_sha256)
 
     async def take(self, piece: bytes | memoryview) -> None:
         self.size += len(piece)

@@ -29,7 +29,7 @@ def on_day(clock: Callable[[], datetime]) -> View:
 def stored(mounted: Mounted, request: Request) -> Mounted:  # noqa: ARG001
     """`/{index}/local/…`: nobody else is asked."""
     index = mounted.local or mounted.index
-    return replace(mounted, name=f"{mounted.name}/local", index=index, sink=None, fallback=None)
+    return replace(mounted, name=f"{mounted.name}/local", index=index, sink=None, fallback=None, everything=None)
 
 
 async def no_uploads(request: Request) -> Response:  # noqa: ARG001

@@ -47,7 +47,7 @@ class Choice(Struct, frozen=True, kw_only=True):
         """The files of each version that fits, newest first."""
         releases: dict[Version, list[File]] = {}
         for file in page.files:
-            if (version := _version(file.version)) is not None:
+            if (version := _version(file.version)) is not None and (wanted.every or not file.is_egg):
                 releases.setdefault(version, []).append(file)
         allowed = wanted.specifier.filter(releases, prereleases=True if self.prereleases or wanted.every else None)
         chosen = (self._fitting(_standing(releases[version], wanted)) for version in sorted(allowed, reverse=True))

@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 from entrepot.errors import Invalid
 from entrepot.model import File, ProjectName, is_valid_name, normalise
 
-Kind = Literal["sdist", "bdist_wheel"]
+Kind = Literal["sdist", "bdist_wheel", "bdist_egg"]
 
 _ACCEPTED = "wheels (.whl) and source distributions (.tar.gz) are accepted"
 _LONGEST = 255  # bytes, of which file systems take no more for one name
@@ -26,6 +26,8 @@ _READABLE = re.compile(rf"[A-Za-z0-9._+!-]{{1,{_LONGEST}}}\Z", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # .zip was a source distribution before PEP 625; such files still lie in folders and on mirrors.
 _SDIST_EXTENSIONS = (".tar.gz", ".zip")
+# Eggs were what wheels are now. Nobody builds or installs them any more, but old indexes and folders have them.
+_EGG = re.compile(r"(.+)-([^-]+)-py(\d[0-9.]*)(?:-.+)?\.egg\Z")
 _NONE = Version("0")  # stands for a version that is not PEP 440 where only its absence counts
 # Names that can mean one thing only, of a version that is its own normal form: nearly all.
 _PLAIN = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*"
@@ -43,7 +45,7 @@ class Distribution(Struct, frozen=True, kw_only=True):
     version: Version | None
     version_text: str
     kind: Kind
-    pyversion: str = "source"  # the upload form's word: "source", or a wheel's Python tag
+    pyversion: str = "source"  # the upload form's word: "source", a wheel's Python tag, or the Python of an egg
     build: str = ""
     tags: str = ""  # a wheel's compressed tag set as written: "py2.py3-none-any"
 
@@ -51,12 +53,14 @@ class Distribution(Struct, frozen=True, kw_only=True):
 def parse(filename: str, *, project: ProjectName | None = None) -> Distribution:
     """Read the name of a file that exists already. `project`, where known, settles an ambiguous split.
 
-    Raises `Invalid` for what is no wheel and no sdist: eggs, installers, signatures, anything with a path.
+    Raises `Invalid` for what is no wheel, sdist or egg: installers, signatures, anything with a path.
     """
     if not _READABLE.match(filename):
         raise Invalid("no distribution has such a filename", at=ascii(filename), hint=_ACCEPTED)
     if filename.endswith(".whl"):
         return _parse_wheel(filename, project)
+    if egg := _EGG.match(filename):
+        return _named(filename, egg[1], egg[2], kind="bdist_egg", pyversion=egg[3])
     for extension in _SDIST_EXTENSIONS:
         if filename.endswith(extension):
             return _parse_sdist(filename, filename[: -len(extension)], project)
@@ -266,12 +270,13 @@ def latest(files: Iterable[File]) -> str | None:
     """The version to show first: not wholly yanked before yanked, final before pre-release, then highest."""
     files = tuple(files)
     standing = {file.version for file in files if file.yanked is None}
-    finals = {text for text in {file.version for file in files} if _is_final(text)}
+    finals = {text for text in {file.version for file in files} if is_final(text)}
     rank = {text: position for position, text in enumerate(versions(files))}
     return max(rank, key=lambda text: (text in standing, text in finals, rank[text]), default=None)
 
 
-def _is_final(text: str) -> bool:
+def is_final(text: str) -> bool:
+    """Whether a version is no pre-release: what resolvers look at first."""
     version = _version(text)
     return version is not None and not version.is_prerelease
 

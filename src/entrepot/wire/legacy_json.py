@@ -6,7 +6,7 @@ has PyPI's value for "nothing".
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -20,7 +20,7 @@ from entrepot.wire.simple_json import href, timestamp
 
 class _File(Struct, rename={"core_metadata": "core-metadata"}):
     filename: str
-    packagetype: Literal["sdist", "bdist_wheel"]
+    packagetype: filenames.Kind
     python_version: str
     md5_digest: str | None
     digests: Mapping[str, str]
@@ -152,8 +152,8 @@ def _file(file: File, project: Project, links: Links) -> _File:
     )
 
 
-def _kind(file: File, project: Project) -> tuple[Literal["sdist", "bdist_wheel"], str]:
-    """PyPI's `packagetype` and `python_version`: "source", or a wheel's Python tag."""
+def _kind(file: File, project: Project) -> tuple[filenames.Kind, str]:
+    """PyPI's `packagetype` and `python_version`: "source", a wheel's Python tag, or the Python of an egg."""
     try:
         found = filenames.parse(file.filename, project=project.name)
     except Invalid:  # a source may list what no longer parses; the extension still tells

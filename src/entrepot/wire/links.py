@@ -6,13 +6,16 @@ metas, some hundred kB at a time: then 10 MB of anything take a second or two, i
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
 from selectolax.lexbor import LexborHTMLParser
 
+from entrepot.errors import Invalid
+
 _PIECE: Final = 256 << 10  # characters that lexbor gets at once, about
+_MOST: Final = 4 << 20  # characters of one tag or comment of a page that comes in parts
 
 # Attributes as HTML's tokeniser takes them, the usual form first. A quote that is never closed reaches to the end.
 _SPACE = r"[ \t\n\f\r]"
@@ -43,16 +46,16 @@ class Link(Struct, frozen=True, gc=False):
 
 
 class Document:
-    """A page of HTML. `base` and `meta` are complete when the links have been gone through."""
+    """A page of HTML, whole or in parts. `base` and `meta` are complete when the links have been gone through."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str | Iterable[str]) -> None:
         self.base: str | None = None  # of the first <base href>, the only one that counts
         self.meta: dict[str, str] = {}  # content by lower-case name
-        self._text = text
+        self._parts = (text,) if isinstance(text, str) else text
 
     def links(self) -> Iterator[Link]:
-        """Every `<a href>`, in order."""
-        for piece in _pieces(self._text):
+        """Every `<a href>`, in order. Raises `Invalid` for a tag of megabytes in a page that comes in parts."""
+        for piece in _pieces(self._parts):
             tree = LexborHTMLParser(piece)
             for node in tree.css("base[href], meta[name]"):
                 self._note(node.tag, node.attributes)
@@ -74,11 +77,11 @@ def decoded(data: bytes) -> str:
         return data.decode("latin-1")  # pages from before PEP 503; what matters in them is ASCII
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces(parts: Iterable[str]) -> Iterator[str]:
     """The links, bases and metas of the page, cut between two of them."""
     kept: list[str] = []
     size = 0
-    for match in _TAGS.finditer(text):
+    for match in _tags(parts):
         tag = match[1]
         if tag is not None and size > _PIECE:
             yield "".join(kept)
@@ -87,3 +90,21 @@ def _pieces(text: str) -> Iterator[str]:
             kept.append(part)
             size += len(part)
     yield "".join(kept)
+
+
+def _tags(parts: Iterable[str]) -> Iterator[re.Match[str]]:
+    """Every tag with the text behind it. What reaches to the end of a part may go on in the next one."""
+    stream = iter(parts)
+    text, coming = "", next(stream, None)
+    while coming is not None:
+        text += coming
+        coming = next(stream, None)
+        at = 0
+        for match in _TAGS.finditer(text):
+            if coming is not None and match.end() == len(text):
+                break
+            at = match.end()
+            yield match
+        text = text[at:]
+        if coming is not None and len(text) > _MOST:
+            raise Invalid(f"the page has a tag of more than {_MOST >> 20} MiB")

@@ -3,9 +3,10 @@
 HTML has no sizes and no upload times, so a page of unknown sizes is still one of version 1.4.
 """
 
+import codecs
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from html import escape
@@ -45,8 +46,12 @@ def render(project: Project, *, prefix: str) -> bytes:
 
 def render_list(names: Iterable[ProjectName]) -> bytes:
     """The list of projects, with links relative to it."""
-    links = "".join([f'<a href="{_escaped(name)}/">{_escaped(name)}</a><br />\n' for name in names])
-    return _PAGE.format(version=API_VERSION, status="", title="Simple index", links=links).encode()
+    return _PAGE.format(version=API_VERSION, status="", title="Simple index", links=list_links(names)).encode()
+
+
+def list_links(names: Iterable[ProjectName]) -> str:
+    """The links alone."""
+    return "".join([f'<a href="{_escaped(name)}/">{_escaped(name)}</a><br />\n' for name in names])
 
 
 def _status(status: Status) -> str:
@@ -178,11 +183,18 @@ def parse_flat(data: bytes, *, base: str) -> dict[ProjectName, Page]:
 
 def parse_list(data: bytes) -> tuple[ProjectName, ...]:
     """The names in a list of projects: normal, each once, in the order given; what is no name is left out."""
-    document = Document(decoded(data))
-    listed = (link.text if is_valid_name(link.text) else _last_part(link.href.rstrip("/")) for link in document.links())
-    names = tuple(dict.fromkeys(normalise(name) for name in listed if is_valid_name(name)))
+    return tuple(dict.fromkeys(listed((data,))))
+
+
+def listed(pieces: Iterable[bytes]) -> Iterator[ProjectName]:
+    """The same as they come, but not each once, of a list that is cut anywhere. Raises `Invalid` at the end."""
+    # Names are ASCII, so the rest of a page that is no UTF-8 may become what it will.
+    document = Document(codecs.iterdecode(pieces, "utf-8-sig", "replace"))
+    for link in document.links():
+        name = link.text if is_valid_name(link.text) else _last_part(link.href.rstrip("/"))
+        if is_valid_name(name):
+            yield normalise(name)
     _check_version(document)
-    return names
 
 
 def _base(document: Document, base: str) -> str:

@@ -21,7 +21,7 @@ from entrepot.index import ANY, Store
 from entrepot.model import ProjectName
 from entrepot.sources.mirror.behind import Behind
 from entrepot.sources.mirror.downloads import Downloads, Wanted
-from entrepot.sources.mirror.kept import Kept
+from entrepot.sources.mirror.kept import NO_METADATA, Kept
 from entrepot.sources.mirror.upstream import Upstream, begins_at
 from entrepot.sources.mirror.zips import remote_metadata
 from entrepot.stores.documents import gathered, read_bytes
@@ -73,6 +73,22 @@ class Companions:
         """Why a wheel has no metadata, by filename."""
         return (await self._of(name))[0].unusable
 
+    async def refuse(self, project: ProjectName, filename: str, why: str) -> None:
+        """A wheel turned out to have no metadata that can be used."""
+        made, _ = await self._of(project)
+        if made.unusable.get(filename) != why:
+            made.unusable[filename] = why
+            self._later(project)
+            self._changed(project)  # at once: nobody else should begin with it
+
+    def honours_ranges(self, url: str) -> bool:
+        """Whether parts may be had of what lies on that host, as far as it is known."""
+        return self._ranges.get(urlsplit(url).netloc, True)
+
+    def ignores_ranges(self, url: str) -> None:
+        """Its host was asked for a part, and sent the whole: one file counts for all only if nothing else is known."""
+        self._ranges.setdefault(urlsplit(url).netloc, False)
+
     def ranged(self, urls: Mapping[str, str]) -> bool:
         """Whether parts can be had of the files, so that metadata can be made while a client waits."""
         newest = _newest_wheel(urls)
@@ -112,9 +128,7 @@ class Companions:
         try:
             data = await self._found(wanted)
         except Invalid as error:
-            made, _ = await self._of(wanted.project)
-            made.unusable[filename] = error.message
-            self._later(wanted.project)
+            await self.refuse(wanted.project, filename, error.message)
             raise Unavailable(f"the wheel has no metadata that can be used: {error.message}", at=filename) from error
         made, hashes = await self._of(wanted.project)  # only now: meanwhile it may have been let go of
         made.texts[filename] = data.decode("latin-1")
@@ -129,15 +143,16 @@ class Companions:
             return await gathered(kept)
         if wanted.file.core_metadata and (advertised := await self._advertised(wanted)) is not None:
             return advertised
-        if self._ranges.get(urlsplit(wanted.url).netloc, True):
+        if self.honours_ranges(wanted.url):
             # What looks broken may be upstream's idea of ranges: a wheel is judged by all of its bytes.
             with suppress(NoRanges, Invalid):
                 return await remote_metadata(Remote(self._upstream, wanted, self._ranges), wanted.file.filename)
-        download = self._downloads.start(wanted)
-        await download.ended()
+        if await self._kept.size(wanted) is None:
+            await self._downloads.start(wanted).ended()
         kept = await self._kept.open_metadata(wanted.project, wanted.file)
         if kept is None:
-            raise Invalid("it has no METADATA of its name", at=wanted.file.filename)
+            made, _ = await self._of(wanted.project)
+            raise Invalid(made.unusable.get(wanted.file.filename, NO_METADATA), at=wanted.file.filename)
         return await gathered(kept)
 
     async def _advertised(self, wanted: Wanted) -> bytes | None:

@@ -1,32 +1,30 @@
 """Files while they come: one request upstream, its bytes to every client and into staging, kept only if they are true.
 
 Within a process all clients share one `Download`. Between the workers of a node whoever holds the lock of the staging
-file leads; the others read the growing file.
+file leads; the others read the growing file, and one of them takes over when the leader dies.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import logging
 import os
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 from msgspec import Struct
 
-from entrepot import pagecache
 from entrepot.errors import EntrepotError, Unavailable
 from entrepot.index import Span, Staged
 from entrepot.model import File, ProjectName
+from entrepot.sources.mirror import growing
+from entrepot.sources.mirror.growing import Growing
 from entrepot.sources.mirror.upstream import Upstream, begins_at
 from entrepot.stores import failures
 from entrepot.threads import finished
 
 log = logging.getLogger(__name__)
 
-_PIECE = 64 << 10  # bytes read for one client at a time: many may share a download
 _RESUMED = 3  # times that a download that was cut is taken up again
 _LOOK = 0.03  # seconds between two looks at a file that another worker writes
 _STRONGEST = ("sha512", "sha384", "sha256", "blake2b", "sha3_256", "sha224", "sha1", "md5")
@@ -44,7 +42,8 @@ class Keep(Protocol):
     """What makes a complete file durable, and tells whether it is."""
 
     async def keep(self, wanted: Wanted, staged: Staged) -> None: ...
-    async def has(self, wanted: Wanted) -> bool: ...
+    async def size(self, wanted: Wanted) -> int | None:
+        """Of the kept file; None if it is not kept."""
 
 
 class Download:
@@ -59,7 +58,9 @@ class Download:
         self._leads = True
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begun = self._ended = False
-        self._hashers = {name: hashlib.new(name) for name in ("sha256", *_checkable(wanted.file.hashes))}
+        self._hashers = _hashers(wanted.file)
+        self._streams: weakref.WeakSet[Growing] = weakref.WeakSet()
+        self.in_parts = True  # parts of it may be asked for, as far as is known
         self.verified = False
         self.error: EntrepotError | None = None
         self.written = 0
@@ -82,11 +83,17 @@ class Download:
         if self.error is not None:
             raise self.error
 
-    def stream(self, span: Span | None = None) -> "Growing | None":
+    def stream(self, span: Span | None = None) -> Growing | None:
         """Its bytes as they come; None once it is over: then they are in the store, or nowhere."""
         if self._fd < 0:
             return None
-        return Growing(self, os.dup(self._fd), span)
+        stream = Growing(self, os.dup(self._fd), span)
+        self._streams.add(stream)
+        return stream
+
+    @property
+    def url(self) -> str:
+        return self.wanted.url
 
     @property
     def readable(self) -> int:
@@ -106,9 +113,9 @@ class Download:
 
     async def _run(self) -> None:
         try:
-            self._fd = await finished(_leading, self._path)
-            self._leads = self._fd >= 0
-            await (self._lead() if self._leads else self._follow())
+            # A leader that dies has its follower begin anew.
+            while not await self._attempted():
+                pass
         except EntrepotError as error:
             self._fail(error)
         except OSError as error:
@@ -119,7 +126,27 @@ class Download:
             self._tell()
             if fd >= 0:
                 # Whoever reads holds a descriptor of its own.
-                await finished(_dismiss, fd, self._path if self._leads else None)
+                await finished(growing.dismiss, fd, self._path if self._leads else None)
+
+    async def _attempted(self) -> bool:
+        """Lead, or follow whoever leads. False if that one died."""
+        fd = await finished(growing.led, self._path)
+        self._leads = fd >= 0
+        if self._leads:
+            self._begin_with(fd)
+            await self._lead()
+            return True
+        return await self._follow()
+
+    def _begin_with(self, fd: int) -> None:
+        """The file that grows from now on."""
+        before, self._fd = self._fd, fd
+        self.written = 0
+        self._hashers = _hashers(self.wanted.file)
+        for stream in self._streams:
+            stream.go_on_with(os.dup(fd))
+        if before >= 0:
+            os.close(before)
 
     def _fail(self, error: EntrepotError) -> None:
         self.error = error
@@ -149,7 +176,7 @@ class Download:
                 raise Unavailable("upstream sent another range than was asked for", at=self.wanted.url, status=502)
             self.modified = response.headers.get("Last-Modified")
             skipped = start if response.status == 200 else 0  # bytes that we have already
-            if not self._begun:
+            if not start:
                 length = response.headers.get("Content-Length")
                 self._announce(int(length) if length is not None and length.isdecimal() else None)
             async for piece in response.content.iter_any():
@@ -187,63 +214,39 @@ class Download:
                 words = f"it has {name} {hasher.hexdigest()}, and upstream's page says {digest}"
                 raise Unavailable(words, at=self.wanted.url, status=502)
 
-    async def _follow(self) -> None:
-        """Another worker leads: read what it writes, until it is done."""
-        fd = await finished(_opened, self._path)
-        if fd is not None:
-            self._fd, self._begun = fd, True
-            while not await finished(_is_left, fd):
-                self._grow(fd)
-                await asyncio.sleep(_LOOK)
+    async def _follow(self) -> bool:
+        """Another worker leads: read what it writes, until it is done. False if it died, or was not to be found."""
+        fd = await finished(growing.opened, self._path)
+        if fd is None:
+            return await self._is_kept(0)
+        self._begin_with(fd)
+        self._begun = True
+        while (state := await finished(growing.state, fd, self._path)) == "running":
             self._grow(fd)
-        if not await self._keep.has(self.wanted):
+            await asyncio.sleep(_LOOK)
+        self._grow(fd)
+        if await self._is_kept(self.written):
+            return True
+        if state == "over" and not self._path.exists():
             raise Unavailable("another worker could not fetch it", at=self.wanted.url, status=502)
+        if state == "died":
+            log.warning("the worker that fetched %s died: it is fetched anew", self.wanted.file.filename)
+        return False
+
+    async def _is_kept(self, read: int) -> bool:
+        """Whether it is kept, and those who follow it here can read all of it."""
+        size = await self._keep.size(self.wanted)
+        if size is None or (self._streams and size != read):
+            return False
         self.verified = self._begun = True
         self._tell()
+        return True
 
     def _grow(self, fd: int) -> None:
         size = os.fstat(fd).st_size
         if size > self.written:
             self.written = size
             self._tell()
-
-
-class Growing:
-    """The bytes of `span` of a download, for one client. Closes its descriptor when nobody holds it any more."""
-
-    def __init__(self, download: Download, fd: int, span: Span | None) -> None:
-        self._download = download
-        self._fd = fd
-        self._close = weakref.finalize(self, os.close, fd)
-        self._at = span.start if span is not None else 0
-        self._stop = span.stop if span is not None else None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        download = self._download
-        while self._close.alive and (self._stop is None or self._at < self._stop):
-            there = download.readable if self._stop is None else min(self._stop, download.readable)
-            if self._at < there:
-                stop = min(there, self._at + _PIECE)
-                piece = pagecache.at_hand(self._fd, self._at, stop)
-                if piece is None:
-                    piece = await finished(os.pread, self._fd, stop - self._at, self._at)
-                if not piece:
-                    raise Unavailable("it became shorter while it came", at=download.wanted.url, status=502)
-                self._at += len(piece)
-                return piece
-            if download.error is not None:
-                raise download.error
-            if download.verified:
-                break
-            await download.news()
-        self._close()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        self._close()
 
 
 class Downloads:
@@ -278,53 +281,7 @@ class Downloads:
         return self._staging / f"mirror-{hashlib.sha256(what.encode()).hexdigest()[:40]}"
 
 
-def _checkable(hashes: Mapping[str, str]) -> list[str]:
-    """The strongest that we can compute; one is enough."""
-    return [name for name in _STRONGEST if name in hashes][:1]
-
-
-def _leading(path: Path) -> int:
-    """An open, locked, empty staging file; -1 if another process has it."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return -1
-        # Between our open and our lock its last holder may have removed it.
-        if _is_at(fd, path):
-            os.ftruncate(fd, 0)
-            return fd
-        os.close(fd)
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    ours = os.fstat(fd)
-    return (ours.st_ino, ours.st_dev) == (there.st_ino, there.st_dev)
-
-
-def _opened(path: Path) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-
-
-def _is_left(fd: int) -> bool:
-    """Whether its writer is done with it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _dismiss(fd: int, path: Path | None) -> None:
-    if path is not None:
-        path.unlink(missing_ok=True)
-    os.close(fd)
+def _hashers(file: File) -> "dict[str, hashlib._Hash]":
+    """The SHA-256, under which it is kept, and the strongest that its page tells and we can compute."""
+    checkable = [name for name in _STRONGEST if name in file.hashes][:1]
+    return {name: hashlib.new(name) for name in ("sha256", *checkable)}

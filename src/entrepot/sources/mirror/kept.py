@@ -8,13 +8,14 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from entrepot.errors import Invalid, NotFound
+from entrepot.errors import Conflict, Invalid, NotFound
 from entrepot.index import ANY, Content, Revision, Span, Staged, Store, absent
 from entrepot.model import File, Project, ProjectName
 from entrepot.sources import record as records
@@ -28,6 +29,8 @@ from entrepot.wire import filenames, metadata
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 512  # records
+NO_METADATA = "it has no METADATA of its name"
+UNUSABLE = f"its metadata cannot be used: {NO_METADATA}"
 _FREE = 0.9  # of the size allowed is what eviction leaves
 
 
@@ -39,13 +42,18 @@ class Used(Struct, frozen=True, kw_only=True):
     pinned: tuple[str, ...] = ()
 
 
+# Of a project the wheel of that name cannot be used, and why.
+Refused = Callable[[ProjectName, str, str], Awaitable[None]]
+
+
 class Kept:
     """`changed(project)` is told when a page has more to say of a file than before."""
 
-    def __init__(self, index: str, store: Store, *, changed: Callable[[ProjectName], None]) -> None:
+    def __init__(self, index: str, store: Store, *, changed: Callable[[ProjectName], None], refused: Refused) -> None:
         self.name = index
         self._store = store
         self._changed = changed
+        self._refused = refused
         self._records = Documents[Record](store, encode=records.encode, decode=records.decode, remember=_REMEMBERED)
         self._used = Documents[Used](store, encode=_encode, decode=_decode)
         self._touched: dict[str, float] = {}
@@ -55,19 +63,18 @@ class Kept:
     # As an index: what `/local/` and `--offline` show.
 
     async def projects(self) -> AsyncIterator[ProjectName]:
-        prefix = f"{self.name}/projects/"
-        async for entry in self._store.list(prefix):
-            yield ProjectName(entry.key[len(prefix) :].removesuffix(".json"))
+        for name in await documented(self._store, f"{self.name}/projects/"):
+            yield name
 
     async def project(self, name: ProjectName) -> Project:
         record = await self._record(name)
         if record is None or not record.files:
             raise NotFound(f"nothing of {name} is kept here")
-        return record.page(self.name)
+        return record.page(self.name).withhold(lambda file: UNUSABLE if is_bare(file) else None)
 
     async def revision(self, name: ProjectName | None) -> Revision:
         if name is None:
-            return Revision(f"kept-{self.grown}")
+            return await documented_revision(self._store, f"{self.name}/projects/")
         etag = await self._records.etag(record_key(self.name, name))
         return Revision(etag) if etag is not None else absent()
 
@@ -98,12 +105,17 @@ class Kept:
 
     # Keeping.
 
-    async def has(self, wanted: Wanted) -> bool:
-        return await self._same(wanted.project, wanted.file) is not None
+    async def size(self, wanted: Wanted) -> int | None:
+        """Of the kept file; None if it is not kept."""
+        file = await self._same(wanted.project, wanted.file)
+        return file.size if file is not None else None
 
     async def keep(self, wanted: Wanted, staged: Staged) -> None:
         """Bytes first, record last, as everywhere."""
         found = await finished(_metadata, staged, wanted.file)
+        if isinstance(found, Invalid):
+            await self._refused(wanted.project, wanted.file.filename, f"{found.at}: {found.message}")
+            found = None
         file = replace(
             wanted.file,
             size=staged.size,
@@ -174,8 +186,12 @@ class Kept:
         return len(gone)
 
     async def _take_out(self, project: ProjectName, file: File) -> None:
-        """Record first: nothing ever names bytes that are gone."""
-        await self._records.change(record_key(self.name, project), lambda record: _less(record, project, file))
+        """Record first: nothing ever names bytes that are gone. One of no file goes: its name is not listed."""
+        record = record_key(self.name, project)
+        left = await self._records.change(record, lambda record: _less(record, project, file))
+        if not left.files and (etag := await self._records.etag(record)) is not None:
+            with suppress(Conflict):  # a file came meanwhile
+                await self._store.delete(record, expect=etag)
         key = _blob_key(self.name, file)
         await self._store.delete(key, expect=ANY)
         await self._store.delete(f"{key}.metadata", expect=ANY)
@@ -191,6 +207,25 @@ class Kept:
         """The kept file of this name, if its bytes may be those that are meant."""
         kept = (await self.files(project)).get(wanted.filename)
         return kept if kept is not None and agree(kept, wanted) else None
+
+
+async def documented(store: Store, prefix: str) -> list[ProjectName]:
+    """The projects of which there is a document below the prefix, in order: that of keys is "a-b.json", "a.json"."""
+    return sorted([ProjectName(entry.key[len(prefix) :].removesuffix(".json")) async for entry in store.list(prefix)])
+
+
+async def documented_revision(store: Store, prefix: str) -> Revision:
+    """Changes with that list, whichever worker changes it."""
+    beat = getattr(store, "pulse", None)
+    if beat is not None:
+        return Revision(f"at-{beat()}")
+    names = "\n".join(await documented(store, prefix))
+    return Revision(hashlib.blake2b(names.encode(), digest_size=16).hexdigest())
+
+
+def is_bare(file: File) -> bool:
+    """Whether it is kept and is a wheel that has no metadata which pip and uv could use."""
+    return file.is_wheel and not file.core_metadata
 
 
 def _now() -> float:
@@ -227,14 +262,16 @@ def _without(used: Used, gone: frozenset[str]) -> Used:
     return replace(used, used={key: moment for key, moment in used.used.items() if key not in gone})
 
 
-def _metadata(staged: Staged, file: File) -> bytes | None:
-    """The METADATA of a wheel, or the PKG-INFO of an sdist that binds its wheels; None where there is none."""
+def _metadata(staged: Staged, file: File) -> bytes | Invalid | None:
+    """The METADATA of a wheel, or why it has none; the PKG-INFO of an sdist that binds its wheels, or None."""
+    if file.is_egg:
+        return None
     from entrepot import distributions  # noqa: PLC0415 - for those who keep files, not for every command
 
     try:
         data = distributions.read_metadata(staged.path, file.filename)
-    except Invalid:
-        return None
+    except Invalid as error:
+        return error if file.is_wheel else None
     return data if file.is_wheel or metadata.is_static(data) else None
 
 

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,13 +17,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from entrepot.errors import EntrepotError, NotFound, Unavailable
-from entrepot.index import Content, Revision, Span, Store, Stream, absent
+from entrepot.index import Content, Names, Revision, Span, Store, Stream, absent
 from entrepot.model import File, Project, ProjectName, earliest
 from entrepot.sources.mirror.address import Address
 from entrepot.sources.mirror.behind import Behind
-from entrepot.sources.mirror.companions import Companions
+from entrepot.sources.mirror.companions import Companions, NoRanges
 from entrepot.sources.mirror.downloads import Downloads, Wanted
-from entrepot.sources.mirror.kept import Kept
+from entrepot.sources.mirror.kept import NO_METADATA, Kept, documented, documented_revision, is_bare
+from entrepot.sources.mirror.listing import Listing
 from entrepot.sources.mirror.pages import FlatPages, Known, Pages
 from entrepot.sources.mirror.seen import Seen
 from entrepot.sources.mirror.shown import More, likely, without
@@ -57,7 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Mirror:
-    """A source over an upstream. Use it inside `running`, which does what is done in the background."""
+    """A source over an upstream. `running` does what is done in the background; without it, `close` at the end."""
 
     def __init__(self, name: str, store: Store, settings: Settings, *, clock: Callable[[], datetime]) -> None:
         self.name = name
@@ -72,7 +73,10 @@ class Mirror:
         self._pages = kind(
             name, store, self._upstream, ttl=timedelta(seconds=settings.ttl), clock=clock, behind=self._behind
         )
-        self._kept = Kept(name, store, changed=self._pages.touch)
+        self._listing = Listing(
+            name, store, self._upstream, ttl=timedelta(seconds=settings.ttl), clock=clock, behind=self._behind
+        )
+        self._kept = Kept(name, store, changed=self._pages.touch, refused=self._refuse)
         self._downloads = Downloads(name, self._upstream, store.traits.staging, self._kept)
         self._companions = Companions(
             name,
@@ -97,20 +101,20 @@ class Mirror:
         self._spawn(finished(import_module, "entrepot.sources.mirror.session"))
         self._spawn(self._chores())
         self._spawn(self._behind.run())
-        async with self._upstream.running():
-            try:
-                yield
-            finally:
-                await self._stop()
+        try:
+            yield
+        finally:
+            await self.close()
 
-    async def _stop(self) -> None:
+    async def close(self) -> None:
         """Ask upstream for nothing more; write what is still to be written."""
         await self._downloads.stop()
-        tasks = (*self._tasks, *self._pages.tasks(), *self._companions.tasks())
+        tasks = (*self._tasks, *self._pages.tasks(), *self._listing.tasks(), *self._companions.tasks())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._behind.finish(_LAST)
+        await self._upstream.close()
 
     # As an index.
 
@@ -124,9 +128,8 @@ class Mirror:
             for name in await self._pages.names():
                 yield name
             return
-        prefix = f"{self.name}/upstream/"
-        async for entry in self._store.list(prefix):
-            yield ProjectName(entry.key[len(prefix) :].removesuffix(".json"))
+        for name in await documented(self._store, f"{self.name}/upstream/"):
+            yield name
 
     async def project(self, name: ProjectName) -> Project:
         if self._settings.offline:
@@ -142,7 +145,9 @@ class Mirror:
         if self._settings.offline:
             return await self._kept.revision(name)
         if name is None:
-            return Revision(f"m{self._pages.changes}")
+            if isinstance(self._pages, FlatPages):
+                return Revision(f"m{self._pages.changes}")
+            return await documented_revision(self._store, f"{self.name}/upstream/")
         known = self._pages.at_hand(name) or await self._pages.get(name)
         if known.absent:
             return absent(str(known.revision))
@@ -156,8 +161,12 @@ class Mirror:
             return kept
         wanted = await self._wanted(project, file)
         download = self._downloads.start(wanted)
-        if span is not None and download.readable < span.stop:
-            return await self._part(wanted, span)
+        parts = download.in_parts and self._companions.honours_ranges(wanted.url)
+        if span is not None and download.readable < span.stop and parts:
+            try:
+                return await self._part(wanted, span)
+            except NoRanges:
+                download.in_parts = False  # it is waited for as a part of the whole, and so is the next one
         await download.begun()
         stream = download.stream(span)
         if stream is not None:
@@ -188,19 +197,18 @@ class Mirror:
     async def _ranged(self, wanted: Wanted, span: Span) -> AsyncIterator[bytes]:
         headers = {"Range": f"bytes={span.start}-{span.stop - 1}", "Accept-Encoding": "identity"}
         async with self._upstream.get(wanted.url, headers) as response:
-            if response.status == 206 and begins_at(response) != span.start:
+            if response.status != 206:
+                self._companions.ignores_ranges(wanted.url)
+                raise NoRanges
+            if begins_at(response) != span.start:
                 raise Unavailable("upstream sent another range than was asked for", at=wanted.url, status=502)
-            skip = span.start if response.status == 200 else 0
             left = span.stop - span.start
             async for piece in response.content.iter_any():
-                fresh = piece[skip : skip + left]
-                skip = max(0, skip - len(piece))
-                left -= len(fresh)
-                if fresh:
-                    yield fresh
-                if not left:
+                yield piece[:left]
+                left -= len(piece)
+                if left <= 0:
                     return
-        if left:
+        if left > 0:
             raise Unavailable("upstream sent less than was asked for", at=wanted.url, status=502)
 
     async def _wanted(self, project: ProjectName, file: File) -> Wanted:
@@ -220,6 +228,13 @@ class Mirror:
         if self._settings.offline:
             raise Unavailable(f"whether {name} is known upstream cannot be asked: this server is offline")
         return not (await self._pages.get(name)).absent
+
+    async def everything(self) -> Names:
+        if self._settings.offline:
+            return Names(batches=_one(()))
+        if isinstance(self._pages, FlatPages):
+            return Names(batches=_one(await self._pages.names()))
+        return await self._listing.names()
 
     async def page_url(self, name: ProjectName) -> str:
         return self._pages.url(name)
@@ -248,11 +263,12 @@ class Mirror:
         told = await self._told(name, known, page)
         untimed = [file.filename for file in page.project.files if file.uploaded is None and file.filename not in told]
         seen = await self._seen.times(name, untimed) if untimed else {}
+        bare = {filename: NO_METADATA for filename, file in kept.items() if is_bare(file)}
         more = More(self.name, kept, made, told, seen, self._companions.ranged(page.urls))
         files = tuple([more.of(file) for file in page.project.files])
         if first:
             self._prefetch(name, page, files)
-        files, withheld = without(files, unusable) if unusable else (files, ())
+        files, withheld = without(files, {**bare, **unusable}) if bare or unusable else (files, ())
         return replace(
             page.project,
             name=name,
@@ -261,6 +277,10 @@ class Mirror:
             stale_since=known.kept.confirmed if known.stale else None,
             valid_until=earliest((page.project.valid_until, self._clock() + _AGE_SHOWN if known.stale else None)),
         )
+
+    async def _refuse(self, name: ProjectName, filename: str, why: str) -> None:
+        """A wheel that came without metadata: pip and uv could not use it, and it goes from the page."""
+        await self._companions.refuse(name, filename, why)
 
     async def _told(self, name: ProjectName, known: Known, page: Page) -> Mapping[str, legacy_json.Told]:
         """Times and sizes from upstream's legacy JSON, where its page lacks them.
@@ -355,6 +375,10 @@ class Mirror:
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _one(names: Sequence[ProjectName]) -> AsyncIterator[Sequence[ProjectName]]:
+    yield names
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MAX_AGE = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d+)")
 _NEGATIVE = timedelta(seconds=30)  # for which a name that upstream does not know stays unknown
-_SOON = timedelta(seconds=5)  # after a failure upstream is not asked for the page again so early
+SOON = timedelta(seconds=5)  # after a failure upstream is not asked for the page again so early
 _LARGEST = 100 << 20  # bytes of one page
 _IN_A_THREAD = 256 << 10  # bytes; parsing less takes some milliseconds
 _REMEMBERED = 3_000  # pages, as far as their validators go
@@ -118,7 +118,7 @@ class Pages:
         age, fresh = self._clock() - known.kept.confirmed, self._fresh_for(known.kept)
         if age <= fresh:
             return known
-        if known.failed is not None and self._clock() - known.failed < _SOON:
+        if known.failed is not None and self._clock() - known.failed < SOON:
             return known
         if not known.absent and (age <= fresh + self._ttl or known.stale):
             self._refresh_behind(name, known)
@@ -193,7 +193,7 @@ class Pages:
                 if response.status == 304:
                     if before is None:
                         raise Unavailable("upstream answered 304 to an unconditional request", at=url, status=502)
-                    return replace(before, confirmed=self._clock(), max_age=_max_age(fields.get("Cache-Control")))
+                    return replace(before, confirmed=self._clock(), max_age=max_age(fields.get("Cache-Control")))
                 body = await text(response.content, url)
                 return Kept(
                     url=str(response.url),
@@ -201,7 +201,7 @@ class Pages:
                     content_type=fields.get("Content-Type", ""),
                     etag=fields.get("ETag"),
                     last_modified=fields.get("Last-Modified"),
-                    max_age=_max_age(fields.get("Cache-Control")),
+                    max_age=max_age(fields.get("Cache-Control")),
                     body=body,
                 )
         except NotFound:
@@ -347,7 +347,7 @@ async def text(content: "StreamReader", url: str) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _max_age(cache_control: str | None) -> int | None:
+def max_age(cache_control: str | None) -> int | None:
     if cache_control is None:
         return None
     if "no-cache" in cache_control or "no-store" in cache_control:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from entrepot.model import File, Withheld
 from entrepot.sources.mirror.companions import SMALL
 from entrepot.sources.mirror.kept import agree
-from entrepot.wire import legacy_json
+from entrepot.wire import filenames, legacy_json
 
 
 class More(NamedTuple):
@@ -72,9 +72,24 @@ def without(files: tuple[File, ...], unusable: Mapping[str, str]) -> tuple[tuple
 
 
 def likely(files: tuple[File, ...], most: int) -> tuple[File, ...]:
-    """Wheels of the newest version whose metadata will probably be asked for first."""
-    newest = next((file.version for file in reversed(files) if file.is_wheel and file.yanked is None), None)
+    """Wheels of the newest version whose metadata will probably be asked for first.
+
+    Of that version alone: a resolver seldom asks for an older one, and each request upstream takes time from the client
+    that waits for others.
+    """
+    newest = _newest(files)
     wheels = [file for file in files if file.version == newest and file.is_wheel]
     pure = [file for file in wheels if file.filename.endswith("-none-any.whl")]
     chosen = pure or [file for file in wheels if "x86_64" in file.filename and "linux" in file.filename]
     return tuple(chosen[-most:]) if most else ()
+
+
+def _newest(files: tuple[File, ...]) -> str | None:
+    """The newest final version that has a wheel; the newest pre-release where there is none."""
+    found = None
+    for file in reversed(files):
+        if file.is_wheel and file.yanked is None:
+            if filenames.is_final(file.version):
+                return file.version
+            found = found or file.version
+    return found

@@ -75,7 +75,7 @@ class Circuit:
 
 
 class Upstream:
-    """Answers of one upstream and of the hosts to which it leads. Must be used inside `running`.
+    """Answers of one upstream and of the hosts to which it leads. Must be closed at the end.
 
     `timeout`: seconds for an answer to begin, and for every silence in it. Raises `NotFound` for 404 and 410, else
     `Unavailable`: 502 for an answer that is a failure, 503 while it is left alone, 504 for none in time.
@@ -92,14 +92,11 @@ class Upstream:
         self._asked_keyring = False
         self._circuits: dict[str, Circuit] = {}
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            if self._session is not None:
-                await self._session.close()
-                self._session = None
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str] | None = None) -> "AsyncIterator[aiohttp.ClientResponse]":
