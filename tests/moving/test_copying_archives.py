@@ -102,5 +102,13 @@ async def test_an_archive_in_the_older_layout_follows_its_source(source: Store, 
     await source.write("data/tycho.json", record("2", a=1, b=2), expect=ANY)
     await copied(source, target)
     assert await held(target) == await held(source)
-    await target.write("data/tycho.json", record("2", a=1, b=2, c=3), expect=ANY)
+    await source.write("data/tycho_3.pkg", b"", expect=ABSENT)
+    await target.write("data/tycho_3.pkg", b"other", expect=ABSENT)
+    await source.write("data/tycho.json", record("3", a=1, b=2, c=3), expect=ANY)
+    await source.write("data/.claims/" + "ab" * 32, b"{}", expect=ABSENT)
+    assert await troubles(source, target) == [("conflict", "data/tycho.json"), ("conflict", "data/tycho_3.pkg")]
+    assert "data/.claims/" + "ab" * 32 not in await held(target)
+    await target.delete("data/tycho_3.pkg", expect=ANY)
+    await copied(source, target)
+    await target.write("data/tycho.json", record("2", a=1, b=2, c=3, d=4), expect=ANY)
     assert await troubles(source, target) == [("conflict", "data/tycho.json")]

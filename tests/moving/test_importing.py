@@ -159,6 +159,16 @@ async def test_names_of_former_times_are_kept_and_marked(old: Path, main: Hosted
 
 
 CASES = [*hostile_zips.CASES, *hostile_wheels.CASES, *hostile_sdists.CASES]
+
+
+async def test_eggs_are_kept_for_whoever_still_wants_them(old: Path, main: Hosted) -> None:
+    members = {"EGG-INFO/PKG-INFO": build.metadata_text().encode(), "demo.py": b""}
+    put(old, "demo-1.0-py2.7.egg", data=build.zip_bytes(members))
+    report = await from_folder(old, main)
+    assert (report.imported, report.troubles) == (["demo-1.0-py2.7.egg"], [])
+    assert [file.legacy is not None for file in await main.files(DEMO)] == [True]
+
+
 # Those that a folder shows as distributions, and that are hostile without lower limits.
 USUAL = [case for case in CASES if case.limits == DEFAULT and version_of(case.filename, DEMO) is not None]
 

@@ -29,6 +29,8 @@ from entrepot.wire import filenames
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _ATTEMPTS = 5  # at a record that changes while its bytes are copied
 _OF_MIRRORS = frozenset({"upstream/", "seen/", "metadata/", "used.json"})  # whose records are a cache
+_CACHES = frozenset({"upstream/", "metadata/"})
+_KNOWN = frozenset({"names.json", "used.json", "seen/", ".claims/", *_CACHES})  # claims are locks of archives
 _LAST = "\U0010ffff"  # greater than any character of a key
 
 
@@ -124,17 +126,18 @@ class _Copy:
             self._carrier.note(error, f"{index}names.json")
 
     async def _rest(self, index: str, branches: Sequence[str]) -> None:
+        for branch in _CACHES.intersection(branches):
+            await each(self._source.list(f"{index}{branch}"), self._carrier.absent, self._bytes)
+        await self._opaque(partial(self._unknown, index, branches))
+
+    async def _unknown(self, index: str, branches: Sequence[str]) -> AsyncIterator[Entry]:
+        """What is neither record nor blob nor a document or cache of ours."""
         for branch in branches:
-            listing = partial(self._source.list, f"{index}{branch}")
-            match branch:
-                case "names.json" | "used.json" | "seen/":
-                    continue
-                case "upstream/" | "metadata/":
-                    await each(listing(), self._carrier.absent, self._bytes)
-                case "blobs/" | "projects/":
-                    await self._opaque(partial(_unknown, listing, index))
-                case _:
-                    await self._opaque(listing)
+            if branch in _KNOWN:
+                continue
+            async for entry in self._source.list(f"{index}{branch}"):
+                if not _is_record(entry.key, index) and not _is_blob(entry.key, index):
+                    yield entry
 
     # Projects.
 
@@ -244,7 +247,19 @@ def _without(record: Record, known: Record | None, faults: Mapping[Blob, Entrepo
 
 
 def _is_record(key: str, index: str) -> bool:
-    return key.endswith(".json") and "/" not in key.removeprefix(f"{index}projects/")
+    place = key.removeprefix(f"{index}projects/")
+    return place != key and place.endswith(".json") and "/" not in place
+
+
+def _is_blob(key: str, index: str) -> bool:
+    """Whether it is a distribution or its metadata: those that no record names are left behind."""
+    place = key.removeprefix(f"{index}blobs/")
+    parts = place.split("/")
+    try:
+        filenames.parse(parts[-1].removesuffix(".metadata"))
+    except Invalid:
+        return False
+    return place != key and len(parts) == 3
 
 
 async def _but(entries: AsyncIterator[Entry], key: str) -> AsyncIterator[Entry]:
@@ -253,41 +268,20 @@ async def _but(entries: AsyncIterator[Entry], key: str) -> AsyncIterator[Entry]:
             yield entry
 
 
-async def _unknown(listing: opaque.Listing, index: str) -> AsyncIterator[Entry]:
-    """What lies among records and blobs without being one: a later version put it there."""
-    async for entry in listing():
-        if entry.key.startswith(f"{index}projects/"):
-            if not _is_record(entry.key, index):
-                yield entry
-        elif not _is_blob(entry.key.removeprefix(f"{index}blobs/")):
-            yield entry
-
-
-def _is_blob(place: str) -> bool:
-    """Whether it is a distribution or its metadata: those that no record names are left behind."""
-    parts = place.split("/")
-    try:
-        filenames.parse(parts[-1].removesuffix(".metadata"))
-    except Invalid:
-        return False
-    return len(parts) == 3
-
-
 async def _branches(store: Store, prefix: str) -> list[str]:
-    """What lies directly below the prefix: objects, and folders with a "/" behind. Costs a listing for each."""
+    """What lies directly below the prefix: objects, and folders with a "/" behind. Costs a listing for each folder."""
     names: list[str] = []
-    after = ""
-    while (entry := await _first(store, prefix, after)) is not None:
-        name, slash, _ = entry.key[len(prefix) :].partition("/")
-        names.append(name + slash)
-        after = f"{prefix}{name}/{_LAST}" if slash else entry.key
+    after: str | None = ""
+    while after is not None:
+        listing, after = store.list(prefix, after=after), None
+        try:
+            async for entry in listing:
+                name, slash, _ = entry.key[len(prefix) :].partition("/")
+                names.append(name + slash)
+                if slash:
+                    after = f"{prefix}{name}/{_LAST}"
+                    break
+        finally:
+            if (close := getattr(listing, "aclose", None)) is not None:
+                await close()
     return names
-
-
-async def _first(store: Store, prefix: str, after: str) -> Entry | None:
-    listing = store.list(prefix, after=after)
-    try:
-        return await anext(listing, None)
-    finally:
-        if (close := getattr(listing, "aclose", None)) is not None:
-            await close()

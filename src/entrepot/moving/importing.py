@@ -117,6 +117,7 @@ class Importing:
             return
         self._progress.expect(sum(file.size or 0 for file in page.files))
         await each(_each(page.files), partial(self._file, name, known), self._files)
+        self._origin.leave(name)
         counts = self._report.projects.get(name)
         if page.status != ACTIVE and counts is not None and counts.imported and not self._options.dry_run:
             await self._sink.mark(name, page.status)

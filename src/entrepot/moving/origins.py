@@ -48,6 +48,9 @@ class Origin(Protocol):
     async def fetch(self, project: ProjectName, file: File, take: Take) -> None:
         """Bring the bytes to staging, verified, have them taken, and remove what is left there."""
 
+    def leave(self, project: ProjectName) -> None:
+        """Nothing more of the project is wanted."""
+
     @property
     def notes(self) -> list[str]:
         """What else whoever imports should know."""
@@ -91,6 +94,9 @@ class Folder:
             await take(Arrived(staged=staged, digests=digests))
         finally:
             await finished(staging.close_and_remove)
+
+    def leave(self, project: ProjectName) -> None:
+        pass
 
     def _path(self, project: ProjectName, file: File) -> str:
         found = self._tree.find(project, file.filename)

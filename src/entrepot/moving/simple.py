@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +52,7 @@ class Simple:
         self._root = upstream.address.url
         self._names: tuple[ProjectName, ...] = ()
         self._devpi: _Devpi | None = None
-        self._urls: dict[tuple[ProjectName, str], str] = {}
+        self._urls: dict[ProjectName, Mapping[str, str]] = {}  # of projects that are under way
         self._inherited = 0
         self._running: set[Download] = set()
 
@@ -92,7 +92,7 @@ class Simple:
         page = await self._page(project)
         own = [file for file in page.project.files if self._is_own(page.urls[file.filename])]
         self._inherited += len(page.project.files) - len(own)
-        self._urls |= {(project, file.filename): page.urls[file.filename] for file in own}
+        self._urls[project] = page.urls
         return replace(page.project, name=project, files=tuple(own))
 
     async def sha256(self, project: ProjectName, file: File) -> str | None:  # noqa: ARG002
@@ -100,7 +100,7 @@ class Simple:
 
     async def fetch(self, project: ProjectName, file: File, take: Take) -> None:
         """By the mirror's download: resumed where it is cut, compared with the page's size and hash, in one process."""
-        wanted = Wanted(project=project, file=file, url=self._urls.pop((project, file.filename)))
+        wanted = Wanted(project=project, file=file, url=self._urls[project][file.filename])
         place = hashlib.sha256(f"{self._root} {project}/{file.filename}".encode()).hexdigest()[:40]
         taking = _Taking(take, self._size)
         taking.download = Download(wanted, self._upstream, self._staging / f"import-{place}", taking)
@@ -110,6 +110,9 @@ class Simple:
         finally:
             if taking.download.task.done():
                 self._running.discard(taking.download)
+
+    def leave(self, project: ProjectName) -> None:
+        self._urls.pop(project, None)
 
     async def _stop(self) -> None:
         """What nobody waits for any more is given up."""
