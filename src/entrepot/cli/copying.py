@@ -9,6 +9,7 @@ from msgspec import Struct
 from entrepot.cli import places
 from entrepot.cli.bars import by_bytes
 from entrepot.cli.console import show_json
+from entrepot.cli.places import Place
 from entrepot.config import Config
 from entrepot.errors import Invalid
 from entrepot.index import Store
@@ -29,22 +30,22 @@ class Order(Struct, frozen=True, kw_only=True):
 
 def copy(order: Order, *, as_json: bool) -> bool:
     """Whether the destination has all of it now. Raises `Invalid`, `Unavailable` for places that cannot be used."""
-    source, target = (places.url_of(order.config, words) for words in (order.source, order.target))
-    if places.same(source, target):
-        raise Invalid("source and destination are the same store", at=target)
+    source, target = places.place(order.config, order.source), places.place(order.config, order.target)
+    if source.is_same(target):
+        raise Invalid("source and destination are the same store", at=target.url)
     begun, tally = asyncio.run(_copied(order, source, target))
     if as_json:
-        show_json(_as_json(order, tally, source, target, begun=begun))
+        show_json(_as_json(order, tally, source.url, target.url, begun=begun))
     else:
-        _show(order, tally, target, begun=begun)
+        _show(order, tally, target.url, begun=begun)
     return not tally.troubles
 
 
-async def _copied(order: Order, source: str, target: str) -> tuple[bool, Tally]:
-    there = await finished(places.source, source, order.source)
+async def _copied(order: Order, source: Place, target: Place) -> tuple[bool, Tally]:
+    there = await finished(places.source, source)
     here, begun = await finished(places.destination, target, dry_run=order.options.dry_run)
     if begun:
-        await _require_empty(here, target)
+        await _require_empty(here, target.url)
     with by_bytes("copying") as bar:
         expecting = asyncio.create_task(_size(there, order.options))
         expecting.add_done_callback(

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from msgspec import Struct
+
 from entrepot.config import DEFAULT_STORE, Config
 from entrepot.errors import Invalid, Unavailable
 from entrepot.index import Store
@@ -12,55 +14,63 @@ from entrepot.stores.identity import NAME
 from entrepot.stores.keys import RESERVED
 
 
-def url_of(config: Config, words: str) -> str:
-    """The URL of the store that is meant. A name of the configuration comes before a folder of that name."""
+class Place(Struct, frozen=True, kw_only=True):
+    """Where a store is, or is to be. `name` is that of the configuration; "" if it stands there under none."""
+
+    words: str
+    url: str
+    name: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """On this machine; None if it is elsewhere."""
+        parts = urlsplit(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    def is_same(self, other: "Place") -> bool:
+        """Whether both are one store."""
+        return self.real == other.real
+
+    @property
+    def real(self) -> str:
+        """The same for all ways to it."""
+        return os.path.realpath(self.folder) if self.folder is not None else self.url.rstrip("/")
+
+
+def place(config: Config, words: str) -> Place:
+    """The place that is meant. A name of the configuration comes before a folder of that name."""
     if words in config.store:
-        url = config.store[words].url
-    elif words == DEFAULT_STORE:
-        url = str(config.store_folder)
-    elif "://" in words:
-        return words
-    else:
-        folder = Path(words)
-        url = str(folder if (folder / NAME).exists() else folder / "store")
-    return url if "://" in url else Path(url).absolute().as_uri()
+        return Place(words=words, url=_url(config.store[words].url), name=words)
+    if words == DEFAULT_STORE:
+        return Place(words=words, url=_url(str(config.store_folder)), name=words)
+    if "://" in words:
+        return Place(words=words, url=words)
+    folder = Path(words)
+    return Place(words=words, url=_url(str(folder if (folder / NAME).exists() else folder / "store")))
 
 
-def same(one: str, other: str) -> bool:
-    """Whether both URLs lead to one store."""
-    return _place(one) == _place(other)
+def _url(text: str) -> str:
+    return text if "://" in text else Path(text).absolute().as_uri()
 
 
-def _place(url: str) -> str:
-    folder = _folder(url)
-    return os.path.realpath(folder) if folder is not None else url.rstrip("/")
-
-
-def _folder(url: str) -> Path | None:
-    """Where it lies on this machine; None if it does not."""
-    parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def source(url: str, words: str) -> Store:
+def source(place: Place) -> Store:
     """The store to read from. Blocking. Raises `Unavailable` if there is none."""
-    folder = _folder(url)
-    if folder is not None and not folder.exists():
+    if place.folder is not None and not place.folder.exists():
         hint = "a store is named by its name in the configuration, its URL, or its data folder"
-        raise Unavailable("there is no store here", at=str(folder), hint=f"{words!r} means this; {hint}")
-    return open_store(url, create=False)
+        raise Unavailable("there is no store here", at=str(place.folder), hint=f"{place.words!r} means this; {hint}")
+    return _opened(place, create=False)
 
 
-def destination(url: str, *, dry_run: bool) -> tuple[Store, bool]:
+def destination(place: Place, *, dry_run: bool) -> tuple[Store, bool]:
     """The store to write to, and whether it is new. Blocking.
 
     One is begun in an empty place. Raises `Invalid` for a place with something else in it. In a dry run a store that
     is not there yet is an empty one in memory.
     """
-    folder = _folder(url)
+    folder = place.folder
     try:
         if folder is None or (folder / NAME).exists():
-            return open_store(url, create=False), False
+            return _opened(place, create=False), False
     except Unavailable:
         if folder is not None:
             raise
@@ -68,7 +78,11 @@ def destination(url: str, *, dry_run: bool) -> tuple[Store, bool]:
         _require_empty(folder)
     if dry_run:
         return open_store("memory://", create=True), True
-    return open_store(url, create=True), True
+    return _opened(place, create=True), True
+
+
+def _opened(place: Place, *, create: bool) -> Store:
+    return open_store(place.url, create=create)
 
 
 def _require_empty(folder: Path) -> None:

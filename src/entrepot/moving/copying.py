@@ -47,7 +47,11 @@ async def size(store: Store, options: Options) -> int:
     """The bytes of all blobs of the indexes: what a first copy has to bring, at most. Costs a listing."""
     names = [name for name in await _branches(store, "") if name.endswith("/")]
     chosen = [name for name in names if not options.indexes or name[:-1] in options.indexes]
-    return sum([entry.size for name in chosen async for entry in store.list(f"{name}blobs/")])
+    total = 0
+    for name in chosen:
+        async for entry in store.list(f"{name}blobs/"):
+            total += entry.size
+    return total
 
 
 _Merge = Callable[[bytes | None, bytes], bytes]
