@@ -10,12 +10,18 @@ from entrepot.index import Store
 from entrepot.sources.hosted import Hosted
 from tests.stores import conftest as stores
 
-PAIRS = [f"{one}-{other}" for one, other in product(stores.DRIVERS, repeat=2)]
+LOCAL = ("memory", "disk")
+# Every later driver in both directions, with a disk at the other end.
+PAIRS = {
+    f"{one} to {other}": (one, other)
+    for one, other in product(stores.DRIVERS, repeat=2)
+    if {one, other} <= set(LOCAL) or (one != other and "disk" in (one, other))
+}
 
 
 @pytest.fixture(params=PAIRS)
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Store, Store]]:
-    one, _, other = request.param.partition("-")
+    one, other = PAIRS[request.param]
     for name in ("source", "target"):
         (tmp_path / name).mkdir()
     async with stores.DRIVERS[one](tmp_path / "source") as source, stores.DRIVERS[other](tmp_path / "target") as target:

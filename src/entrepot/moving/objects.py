@@ -65,7 +65,8 @@ class Carrier:
         self.target = target
         self.options = options
         self.tally = Tally()
-        self.documents = Documents[bytes](target, encode=bytes, decode=_as_it_is)
+        # Each is looked at before its bytes are copied, and changed after them.
+        self.documents = Documents[bytes](target, encode=bytes, decode=_as_it_is, remember=options.jobs)
         self._progress = progress
         self._patience = Patience()
 
