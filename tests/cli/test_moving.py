@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from entrepot.sources.hosted import Hosted
 from entrepot.stores.disk import Disk
 from tests.cli.conftest import ENTREPOT, Run, environment
 from tests.distributions.build import make_sdist, make_wheel
+from tests.e2e.servers import PLAIN
 from tests.sources.samples import add, grave
 
 NAMED = """
@@ -188,3 +190,24 @@ def test_an_index_that_is_not_there_is_told_in_one_line(command: Run, monkeypatc
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     assert "cannot be reached" in command("import", "http://127.0.0.1:9/simple/").failed()
+
+
+@pytest.mark.parametrize("words", [("copy", "data", "new"), ("import", "old")])
+def test_on_a_terminal_there_is_a_bar(
+    words: tuple[str, ...], stocked: Hosted, data: Path, old: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "entrepot.toml").write_text(PLAIN)
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(
+            [ENTREPOT, *words, "--data", data], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=theirs, env=environment(TERM="xterm", COLUMNS="120"),
+        ) as process:  # fmt: skip
+            said = b""
+            while b"100%" not in said and b"bytes" not in said and b"kB" not in said:
+                said += os.read(ours, 4096)
+            assert process.wait(60) == 0
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert words[0][:4].encode() in said
