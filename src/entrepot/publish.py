@@ -1,12 +1,14 @@
-"""The upload, one function: every check, all problems together, then the sink."""
+"""The upload, one function: every check, all problems together, then the sink. `keep` is the same for old files."""
 
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from entrepot import distributions
 from entrepot.distributions import Inspection
@@ -17,6 +19,25 @@ from entrepot.threads import finished
 from entrepot.wire import filenames, metadata, upload_form
 from entrepot.wire.filenames import Distribution
 from entrepot.wire.upload_form import Form
+
+
+class Hashing(Protocol):
+    """What the hashes of `hashes` have in common."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def hashes(*, only_sha256: bool = False) -> dict[str, Hashing]:
+    """Fresh ones of all kinds that a record holds, by name."""
+    if only_sha256:
+        return {"sha256": hashlib.sha256()}
+    return {
+        "sha256": hashlib.sha256(),
+        "md5": hashlib.md5(usedforsecurity=False),
+        "blake2b_256": hashlib.blake2b(digest_size=32),
+    }
+
 
 _LONGEST_WHEEL = 255 - len(".metadata")
 
@@ -47,6 +68,18 @@ class Published(Struct, frozen=True, kw_only=True):
     project: ProjectName
     filename: str
     added: bool
+    legacy: str | None = None  # why it would be refused as an upload
+
+
+class Old(Struct, frozen=True, kw_only=True):
+    """A file that was published elsewhere, complete and hashed."""
+
+    project: ProjectName
+    filename: str
+    staged: Staged
+    digests: Mapping[str, str]  # of its bytes: sha256, md5 and blake2b_256, lower-case hex
+    uploaded: datetime
+    yanked: str | None = None
 
 
 async def publish(candidate: Candidate, sink: Sink, publisher: Publisher, *, now: datetime) -> Published:
@@ -64,9 +97,31 @@ async def publish(candidate: Candidate, sink: Sink, publisher: Publisher, *, now
         raise error
     assert distribution is not None
     assert inspection is not None
-    addition = _addition(candidate, distribution, inspection, by=publisher.name, now=now)
-    added = await sink.add(addition)
+    file = _file(candidate.filename, distribution, candidate.staged, candidate.digests, inspection)
+    added = await _added(
+        sink, distribution, replace(file, uploaded=now, by=publisher.name), candidate.staged, inspection
+    )
     return Published(project=distribution.project, filename=candidate.filename, added=added)
+
+
+async def keep(old: Old, sink: Sink, *, by: str) -> Published:
+    """Check an old file and add it with the time that it has. Raises one error that names every problem of safety.
+
+    What only today's form checks would refuse is kept and marked `legacy` with the reason. Nobody is asked whether a
+    mirror has a project of that name. Costs what `publish` does.
+    """
+    distribution = filenames.parse(old.filename, project=old.project)
+    problems = _length_problems(old.filename, distribution)
+    inspection = await _inspected(old.staged, old.filename, problems)
+    problems.extend(inspection.safety if inspection is not None else ())
+    if error := collected(problems, old.filename):
+        raise error
+    assert inspection is not None
+    legacy = str(inspection.form[0]) if inspection.form else None
+    file = _file(old.filename, distribution, old.staged, old.digests, inspection)
+    file = replace(file, uploaded=old.uploaded, yanked=old.yanked, by=by, legacy=legacy)
+    added = await _added(sink, distribution, file, old.staged, inspection)
+    return Published(project=distribution.project, filename=old.filename, added=added, legacy=legacy)
 
 
 def _permit(publisher: Publisher, project: ProjectName) -> None:
@@ -122,20 +177,20 @@ def _distribution(candidate: Candidate, problems: list[EntrepotError]) -> Distri
     except Invalid as error:
         problems.extend(error.problems or (error,))
         return None
-    if found.kind == "bdist_wheel" and len(candidate.filename) > _LONGEST_WHEEL:
-        hint = "with .metadata after it, file systems would not take it"
-        problems.append(Invalid(f"Filename is longer than {_LONGEST_WHEEL} bytes", at="content", hint=hint))
+    problems.extend(_length_problems(candidate.filename, found))
     return found
 
 
+def _length_problems(filename: str, distribution: Distribution) -> list[EntrepotError]:
+    if distribution.kind != "bdist_wheel" or len(filename) <= _LONGEST_WHEEL:
+        return []
+    hint = "with .metadata after it, file systems would not take it"
+    return [Invalid(f"Filename is longer than {_LONGEST_WHEEL} bytes", at="content", hint=hint)]
+
+
 async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> Inspection | None:
-    staged = candidate.staged
-    try:
-        file = staged.path if staged.held is None else staged.held
-        inspect = partial(distributions.inspect, renamed=candidate.renamed)
-        found = await finished(inspect, file, candidate.filename)
-    except Invalid as error:
-        problems.extend(error.problems or (error,))
+    found = await _inspected(candidate.staged, candidate.filename, problems, renamed=candidate.renamed)
+    if found is None:
         return None
     problems.extend([*found.safety, *found.form])
     if found.metadata.name:  # without it there was nothing to read, which is said already
@@ -143,18 +198,34 @@ async def _inspection(candidate: Candidate, problems: list[EntrepotError]) -> In
     return found
 
 
-def _addition(
-    candidate: Candidate, distribution: Distribution, inspection: Inspection, *, by: str, now: datetime
-) -> Addition:
+async def _inspected(
+    staged: Staged, filename: str, problems: list[EntrepotError], *, renamed: bool = False
+) -> Inspection | None:
+    """What reading the file tells; None, with the reason among the problems, if it cannot be read or is a trap."""
+    try:
+        inspect = partial(distributions.inspect, renamed=renamed)
+        return await finished(inspect, staged.path if staged.held is None else staged.held, filename)
+    except Invalid as error:
+        problems.extend(error.problems or (error,))
+        return None
+
+
+def _file(
+    filename: str, distribution: Distribution, staged: Staged, digests: Mapping[str, str], inspection: Inspection
+) -> File:
+    """What the file's bytes tell of it."""
     companion = inspection.metadata_bytes  # wheels only, as PyPI does
-    file = File(
-        filename=candidate.filename,
+    return File(
+        filename=filename,
         version=distribution.version_text,
-        size=candidate.staged.size,
-        hashes=candidate.digests,
-        uploaded=now,
+        size=staged.size,
+        hashes=digests,
         requires_python=inspection.metadata.requires_python or None,
         core_metadata={"sha256": hashlib.sha256(companion).hexdigest()} if companion is not None else False,
-        by=by,
     )
-    return Addition(project=distribution.project, file=file, staged=candidate.staged, metadata=companion)
+
+
+async def _added(sink: Sink, distribution: Distribution, file: File, staged: Staged, inspection: Inspection) -> bool:
+    return await sink.add(
+        Addition(project=distribution.project, file=file, staged=staged, metadata=inspection.metadata_bytes)
+    )

@@ -36,7 +36,7 @@ ALL = list(commands(get_command(app)))
 def test_these_are_the_commands() -> None:
     assert sorted(" ".join(words) for words in ALL) == [
         "", "archive", "archive delete", "archive init", "archive list", "archive list-versions", "archive promote",
-        "archive prune", "archive pull", "archive pull-list", "archive push", "archive verify", "check", "delete", "explain", "forget", "gc", "list", "mirror", "restore", "serve", "show", "status", "token", "token create",
+        "archive prune", "archive pull", "archive pull-list", "archive push", "archive verify", "check", "copy", "delete", "explain", "forget", "gc", "import", "list", "mirror", "restore", "serve", "show", "status", "token", "token create",
         "token list", "token revoke", "unyank", "yank",
     ]  # fmt: skip
 

@@ -499,9 +499,9 @@ async def test_a_file_that_cannot_be_read_is_unavailable_and_never_absent(dist: 
 
 
 def test_a_time_that_no_calendar_has_is_no_time() -> None:
-    assert folders._moment(10**30) is None
-    assert folders._moment(-(10**30)) is None
-    assert folders._moment(-(10**9)) is not None
+    assert folders.moment(10**30) is None
+    assert folders.moment(-(10**30)) is None
+    assert folders.moment(-(10**9)) is not None
 
 
 # Names once served

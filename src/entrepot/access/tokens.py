@@ -23,7 +23,12 @@ PREFIX = "entrepot"
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,100}\Z")
 
 
-class _Held(Struct, frozen=True, kw_only=True):
+def is_name(text: str) -> bool:
+    """Whether it may stand in records and logs as who did something."""
+    return _NAME.match(text) is not None
+
+
+class Held(Struct, frozen=True, kw_only=True):
     """The file: a schema number and the tokens, newest last."""
 
     schema: int = 1
@@ -37,8 +42,8 @@ class Tokens:
     """Creates, lists, revokes and recognises tokens. What was read is kept until the file changes."""
 
     def __init__(self, store: Store) -> None:
-        self._documents = Documents[_Held](store, encode=_encode, decode=_decode)
-        self._held: _Held | None = None
+        self._documents = Documents[Held](store, encode=_encode, decode=decode)
+        self._held: Held | None = None
         self._by_id: dict[str, Token] = {}
 
     async def create(
@@ -52,7 +57,7 @@ class Tokens:
         lifetime: timedelta | None = None,
     ) -> tuple[str, Token]:
         """A new token: its secret, which is shown this once, and what is kept of it. `Invalid` for a bad name."""
-        if not _NAME.match(name):
+        if not is_name(name):
             hint = "1 to 100 characters, none of them control characters; it stands in records and logs"
             raise Invalid(f"{name!a} is no name for a token", hint=hint)
         secret, identity = _secret()
@@ -67,9 +72,9 @@ class Tokens:
             expires=now + lifetime if lifetime is not None else None,
         )
 
-        def added(held: _Held | None) -> _Held:
+        def added(held: Held | None) -> Held:
             before = held.tokens if held else ()
-            return held if held and token in before else _Held(tokens=(*before, token))
+            return held if held and token in before else Held(tokens=(*before, token))
 
         await self._documents.change(KEY, added)
         return secret, token
@@ -86,7 +91,7 @@ class Tokens:
             expires=now + timedelta(hours=24),
             provisional=True,
         )
-        held = await self._documents.change(KEY, lambda held: held or _Held(tokens=(first,)))
+        held = await self._documents.change(KEY, lambda held: held or Held(tokens=(first,)))
         return secret if held.tokens == (first,) else None
 
     async def list(self) -> tuple[Token, ...]:
@@ -101,10 +106,10 @@ class Tokens:
             raise NotFound(f"no token {name_or_id!r}", hint="see `entrepot token list`")
         gone = {token.id for token in revoked}  # by id: a first use may change a token meanwhile
 
-        def without(held: _Held | None) -> _Held:
-            before = held or _Held()
+        def without(held: Held | None) -> Held:
+            before = held or Held()
             kept = tuple(token for token in before.tokens if token.id not in gone)
-            return _Held(tokens=kept) if len(kept) < len(before.tokens) else before
+            return Held(tokens=kept) if len(kept) < len(before.tokens) else before
 
         await self._documents.change(KEY, without)
         return revoked
@@ -140,11 +145,11 @@ class Tokens:
     async def _keep(self, used: Token) -> None:
         kept = replace(used, provisional=False, expires=None)
 
-        def with_kept(held: _Held | None) -> _Held:
-            before = held or _Held()
+        def with_kept(held: Held | None) -> Held:
+            before = held or Held()
             if used not in before.tokens:
                 return before
-            return _Held(tokens=tuple(kept if token == used else token for token in before.tokens))
+            return Held(tokens=tuple(kept if token == used else token for token in before.tokens))
 
         await self._documents.change(KEY, with_kept)
 
@@ -168,16 +173,17 @@ class _Schema(Struct):
     schema: int = 1
 
 
-def _encode(held: _Held) -> bytes:
+def _encode(held: Held) -> bytes:
     return msgspec.json.format(msgspec.json.encode(held), indent=1) + b"\n"
 
 
-def _decode(data: bytes, key: str) -> _Held:
+def decode(data: bytes, key: str) -> Held:
+    """Raises `Unavailable`: tokens that cannot be read are a broken store, not an open one."""
     try:
         schema = msgspec.json.decode(data, type=_Schema).schema  # first: a later one may look different
         if schema != 1:
             words = f"has schema {schema}, and this entrepot knows schema 1"
             raise Unavailable(words, at=key, hint="run a newer entrepot")
-        return msgspec.json.decode(data, type=_Held)
+        return msgspec.json.decode(data, type=Held)
     except msgspec.MsgspecError as error:
         raise Unavailable(f"cannot be read: {error}", at=key, hint="bring it back from a backup") from error

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from entrepot import __version__
-from entrepot.cli import archive, mirror, names, packages, serve, tokens, upkeep
+from entrepot.cli import archive, mirror, moving, names, packages, serve, tokens, upkeep
 
 app = typer.Typer(
     name="entrepot",
@@ -36,6 +36,7 @@ serve.register(app)
 packages.register(app)
 names.register(app)
 mirror.register(app)
+moving.register(app)
 upkeep.register(app)
 app.add_typer(tokens.app, name="token")
 app.add_typer(archive.app, name="archive")

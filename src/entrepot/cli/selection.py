@@ -74,19 +74,19 @@ def parse(text: str) -> Selection:
     return Selection(normalise(name.strip()), version=version.strip())
 
 
-def mounted(assembled: "Assembled", index: str | None) -> "Mounted":
-    """The index that `--index` names, else the default one. Raises `NotFound`."""
+def mounted(assembled: "Assembled", index: str | None, *, at: str = "--index") -> "Mounted":
+    """The index that the option `at` names, else the default one. Raises `NotFound`."""
     name = index or assembled.catalog.default
     try:
         return assembled.catalog.indexes[name]
     except KeyError:
         known = ", ".join(assembled.catalog.indexes)
-        raise NotFound(f"no index {name!r}", at="--index", hint=f"known: {known}") from None
+        raise NotFound(f"no index {name!r}", at=at, hint=f"known: {known}") from None
 
 
-def sink(assembled: "Assembled", index: str | None) -> "Sink":
-    """What the index writes to. Raises `Invalid` if it cannot be written to."""
-    found = mounted(assembled, index)
+def sink(assembled: "Assembled", index: str | None, *, at: str = "--index") -> "Sink":
+    """What the index writes to. Raises `Invalid` if it cannot be written to. `at` is the option that named it."""
+    found = mounted(assembled, index, at=at)
     if found.sink is None:
-        raise Invalid(f"index {found.name!r} cannot be changed", at="--index", hint="name a hosted one")
+        raise Invalid(f"index {found.name!r} cannot be changed", at=at, hint="name a hosted one")
     return found.sink

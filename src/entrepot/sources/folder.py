@@ -229,7 +229,7 @@ class Folder:
             version=filenames.parse(item.filename, project=project).version_text,
             size=learned.size,
             hashes={"sha256": learned.sha256},
-            uploaded=_moment(learned.mtime_ns),
+            uploaded=moment(learned.mtime_ns),
             requires_python=learned.requires_python,
             core_metadata={"sha256": digest} if digest is not None else False,
             legacy=learned.legacy,
@@ -280,7 +280,7 @@ def _open(path: str, file: File, span: Span | None, newest: int) -> Content:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(fd)
-            if (found.st_size, _moment(found.st_mtime_ns)) != (file.size, file.uploaded):
+            if (found.st_size, moment(found.st_mtime_ns)) != (file.size, file.uploaded):
                 raise _Changed
             if found.st_ctime_ns > newest:  # written to, or only given another owner or a further name
                 with open(fd, "rb", closefd=False) as whole:
@@ -300,7 +300,8 @@ def _metadata(path: str, filename: str) -> bytes:
         return distributions.read_metadata(Path(path), filename)
 
 
-def _moment(mtime_ns: int) -> datetime | None:
+def moment(mtime_ns: int) -> datetime | None:
+    """The upload time of a file that was last written then."""
     try:
         return datetime.fromtimestamp(mtime_ns // 1000 / 1_000_000, UTC)
     except (OverflowError, ValueError):

@@ -1,7 +1,6 @@
 """The legacy upload: streamed to staging, hashed and limited in the same pass, then published."""
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from entrepot.access import Caller
 from entrepot.errors import Denied, Invalid, Unavailable
 from entrepot.index import Mounted, Sink, Staged
-from entrepot.publish import Candidate, Published, Publisher, publish
+from entrepot.publish import Candidate, Published, Publisher, hashes, publish
 from entrepot.stores import StagingFile, open_staging
 from entrepot.threads import finished
 from entrepot.units import in_words
@@ -191,13 +190,6 @@ async def chunks(request: Request, site: Site) -> AsyncIterator[bytes]:
         yield chunk
 
 
-class _Running(Protocol):
-    """What the three hashes have in common."""
-
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
 class Intake:
     """Writes, hashes and counts what comes in, in one pass and in constant memory."""
 
@@ -209,14 +201,7 @@ class Intake:
         self._limit = limit
         self._waiting: list[bytes | memoryview] = []
         self._waiting_size = 0
-        self._hashes: dict[str, _Running] = {
-            "sha256": hashlib.sha256(),
-        }
-        if not only_sha256:
-            self._hashes |= {
-                "md5": hashlib.md5(usedforsecurity=False),
-                "blake2b_256": hashlib.blake2b(digest_size=32),
-            }
+        self._hashes = hashes(only_sha256=only_sha256)
 
     async def take(self, piece: bytes | memoryview) -> None:
         self.size += len(piece)

@@ -64,6 +64,7 @@ class Download:
         self.verified = False
         self.error: EntrepotError | None = None
         self.written = 0
+        self.modified: str | None = None  # when, as upstream's answer says
         self.size = wanted.file.size
         self.task = asyncio.create_task(self._run())
 
@@ -173,6 +174,7 @@ class Download:
         async with self._upstream.get(self.wanted.url, headers) as response:
             if start and response.status != 200 and begins_at(response) != start:
                 raise Unavailable("upstream sent another range than was asked for", at=self.wanted.url, status=502)
+            self.modified = response.headers.get("Last-Modified")
             skipped = start if response.status == 200 else 0  # bytes that we have already
             if not start:
                 length = response.headers.get("Content-Length")

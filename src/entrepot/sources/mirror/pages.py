@@ -194,7 +194,7 @@ class Pages:
                     if before is None:
                         raise Unavailable("upstream answered 304 to an unconditional request", at=url, status=502)
                     return replace(before, confirmed=self._clock(), max_age=max_age(fields.get("Cache-Control")))
-                body = await _text(response.content, url)
+                body = await text(response.content, url)
                 return Kept(
                     url=str(response.url),
                     confirmed=self._clock(),
@@ -338,7 +338,7 @@ def decode(data: bytes) -> Kept:
     return msgspec.json.decode(data, type=Kept)
 
 
-async def _text(content: "StreamReader", url: str) -> str:
+async def text(content: "StreamReader", url: str) -> str:
     data = bytearray()
     async for piece in content.iter_any():
         data += piece

@@ -1,0 +1,1 @@
+"""Packages from elsewhere: one store into another (`copying`), folders and other indexes (`importing`)."""
