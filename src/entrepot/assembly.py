@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from entrepot import units
 from entrepot.access import Tokens
@@ -33,6 +34,7 @@ from entrepot.index import Catalog, Mounted, Sink, Source, Store
 from entrepot.sources.names import Names
 from entrepot.stores import Remote, failures, is_local, open_store
 from entrepot.stores.ownership import make_folder
+from entrepot.stores.remote import nameless
 from entrepot.threads import finished
 
 if TYPE_CHECKING:
@@ -80,17 +82,23 @@ def open_stores(config: Config, missing: Missing = "create", *, create: bool = F
     return stores
 
 
-def archive_store(config: Config, url: str, options: Mapping[str, object], *, create: bool) -> Store:
+def archive_store(url: str, options: Mapping[str, object], *, create: bool, bare: bool) -> Store:
     """The store that `[archives]`, `--to` or `.tychoreg.json` names, with options for its driver. Blocking.
 
-    Raises `Unavailable` if there is none and `create` is false, `Invalid` for a URL or options that no driver knows.
+    `bare`: it is another tool's, which needs to be no store of ours. Raises `Unavailable` if there is none and
+    `create` is false, `Invalid` for a URL or options that no driver knows.
     """
-    if is_local(url):
-        if options:
-            raise Invalid("options are for stores such as s3://…", at=url)
-        return open_store(url, create=create)
-    said = {name: str(value) for name, value in options.items()}
-    return open_store(url, create=create, remote=_remote(config, "archives", StoreSettings(url=url, options=said)))
+    if not is_local(url):
+        return open_store(url, replace(nameless(url), options=options, bare=bare), create=create)
+    if options:
+        raise Invalid("options are for stores such as s3://…", at=url)
+    return open_store(url, create=create)
+
+
+def named_store(config: Config, name: str, *, create: bool) -> Store:
+    """A store of the configuration. Blocking. Raises `Unavailable` if there is none and `create` is false."""
+    settings = config.store[name]
+    return open_store(settings.url, _remote(config, name, settings), create=create)
 
 
 def _remote(config: Config, name: str, settings: StoreSettings) -> Remote:

@@ -58,10 +58,9 @@ async def opened(where: Where, *, missing: "Missing" = "refuse") -> AsyncIterato
     else:
         url = found.url if "://" in found.url else _as_url(found.url)
         tycho = found.layout == "tycho"
-        # A bucket of tycho's, which was never ours, becomes a store by one small object. Anything else only if that
-        # is said: a disk may not be mounted, a name mistyped.
-        create = where.create or (tycho and not url.startswith("file://"))
-        store = await finished(assembly.archive_store, loaded, url, found.options, create=create)
+        # A bucket of tycho's was never ours, and stays as it is. Anything else becomes a store only if that is said:
+        # a disk may not be mounted, a name mistyped.
+        store = await finished(assembly.archive_store, url, found.options, create=where.create, bare=tycho)
         yield Place(
             archives=TychoArchives(store) if tycho else HostedArchives(store, where.index or _INDEX), outdir=outdir
         )

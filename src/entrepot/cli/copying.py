@@ -42,8 +42,8 @@ def copy(order: Order, *, as_json: bool) -> bool:
 
 
 async def _copied(order: Order, source: Place, target: Place) -> tuple[bool, Tally]:
-    there = await finished(places.source, source)
-    here, begun = await finished(places.destination, target, dry_run=order.options.dry_run)
+    there = await finished(places.source, order.config, source)
+    here, begun = await finished(places.destination, order.config, target, dry_run=order.options.dry_run)
     if begun:
         await _require_empty(here, target.url)
     with by_bytes("copying") as bar:

@@ -6,11 +6,12 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from entrepot.assembly import named_store
 from entrepot.config import DEFAULT_STORE, Config
 from entrepot.errors import Invalid, Unavailable
 from entrepot.index import Store
 from entrepot.stores import open_store
-from entrepot.stores.identity import NAME
+from entrepot.stores.identity import NAME, NOT_HERE
 from entrepot.stores.keys import RESERVED
 
 
@@ -53,15 +54,15 @@ def _url(text: str) -> str:
     return text if "://" in text else Path(text).absolute().as_uri()
 
 
-def source(place: Place) -> Store:
+def source(config: Config, place: Place) -> Store:
     """The store to read from. Blocking. Raises `Unavailable` if there is none."""
     if place.folder is not None and not place.folder.exists():
         hint = "a store is named by its name in the configuration, its URL, or its data folder"
-        raise Unavailable("there is no store here", at=str(place.folder), hint=f"{place.words!r} means this; {hint}")
-    return _opened(place, create=False)
+        raise Unavailable(NOT_HERE, at=str(place.folder), hint=f"{place.words!r} means this; {hint}")
+    return _opened(config, place, create=False)
 
 
-def destination(place: Place, *, dry_run: bool) -> tuple[Store, bool]:
+def destination(config: Config, place: Place, *, dry_run: bool) -> tuple[Store, bool]:
     """The store to write to, and whether it is new. Blocking.
 
     One is begun in an empty place. Raises `Invalid` for a place with something else in it. In a dry run a store that
@@ -70,18 +71,21 @@ def destination(place: Place, *, dry_run: bool) -> tuple[Store, bool]:
     folder = place.folder
     try:
         if folder is None or (folder / NAME).exists():
-            return _opened(place, create=False), False
-    except Unavailable:
-        if folder is not None:
+            return _opened(config, place, create=False), False
+    except Unavailable as error:
+        if folder is not None or error.message != NOT_HERE:
             raise
     if folder is not None:
         _require_empty(folder)
     if dry_run:
         return open_store("memory://", create=True), True
-    return _opened(place, create=True), True
+    return _opened(config, place, create=True), True
 
 
-def _opened(place: Place, *, create: bool) -> Store:
+def _opened(config: Config, place: Place, *, create: bool) -> Store:
+    """With the options and credentials of the configuration if it names the store, else with those of this machine."""
+    if place.name in config.store:
+        return named_store(config, place.name, create=create)
     return open_store(place.url, create=create)
 
 

@@ -15,7 +15,8 @@ from obstore.store import from_url
 from entrepot.errors import Conflict, Invalid, NotFound, Unavailable
 from entrepot.index import Etag, Expect
 from entrepot.stores import refusals
-from entrepot.stores.identity import NAME, SCHEMA, Identity
+from entrepot.stores.identity import NAME, NOT_HERE, SCHEMA, Identity
+from entrepot.stores.keys import RESERVED
 from entrepot.stores.remote import Remote
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Bucket(Struct, frozen=True, kw_only=True):
     once: "ObjectStore"  # small requests, never tried again behind our back
     bulk: "ObjectStore"  # bytes that take their time
     by_version: bool = False  # Google's: conditions name generations
+    bare: bool = False  # another tool's, in which no `entrepot.json` has to be
 
     def etag(self, tag: str | None, version: str | None) -> Etag:
         """Quotes come and go between the answers of one server, so ours have none."""
@@ -93,6 +95,7 @@ def open_bucket(url: str, remote: Remote) -> Bucket:
             once=opened(_QUICK, _ONCE),
             bulk=opened(_BULK, _RETRIES),
             by_version=url.startswith("gs:"),
+            bare=remote.bare,
         )
     except refusals.RAISED as error:
         # The message names the key and, of a flag, its value; never a secret, which may be any text.
@@ -125,7 +128,13 @@ def _provider(remote: Remote) -> object:
 
 
 def identified(bucket: Bucket, *, create: bool) -> str:
-    """The store's id. Blocking. Raises `Unavailable` for a bucket without a store unless `create`, which makes one."""
+    """The store's id. Blocking. Raises `Unavailable` for a bucket without a store unless `create`, which makes one.
+
+    A store is begun in an empty place only: `Invalid` where something else lies.
+    """
+    if bucket.bare:
+        _first(bucket)  # asked for what it says of the bucket and of us
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, bucket.url))
     try:
         return _read(bucket)
     except NotFound:
@@ -134,12 +143,23 @@ def identified(bucket: Bucket, *, create: bool) -> str:
                 "is the url right? A store that begins with this bucket or prefix is made once, "
                 "by `entrepot serve --create`"
             )
-            raise Unavailable("there is no store here", at=bucket.url, hint=hint) from None
+            raise Unavailable(NOT_HERE, at=bucket.url, hint=hint) from None
+    if (other := _first(bucket)) is not None and other.partition("/")[0] not in RESERVED:
+        what = f"holds {other!r} and is no store: a store is begun in an empty bucket, or below an unused prefix"
+        raise Invalid(what, at=bucket.url, hint="name another prefix")
     identity = Identity(id=str(uuid.uuid4()), schema=SCHEMA)
     text = msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
     with suppress(Conflict):  # another node made it meanwhile
         _create(bucket, text)
     return _read(bucket)
+
+
+def _first(bucket: Bucket) -> str | None:
+    """The key of the first object that is there."""
+    try:
+        return next((str(entry["path"]) for chunk in obstore.list(bucket.quick, chunk_size=1) for entry in chunk), None)
+    except refusals.RAISED as error:
+        raise refusals.meant(error, "", bucket.url) from error
 
 
 def _create(bucket: Bucket, text: bytes) -> None:

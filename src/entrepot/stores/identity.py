@@ -16,6 +16,7 @@ from entrepot.stores.ownership import make_folder, refuse_strangers, sync_folder
 
 NAME = "entrepot.json"
 SCHEMA = 1  # the layout in docs/layout.md
+NOT_HERE = "there is no store here"
 FOLDERS = ("locks", "staging", "trash")
 
 
@@ -30,7 +31,7 @@ def require(root: str) -> None:
         os.stat(f"{root}/{NAME}")
     except FileNotFoundError:
         raise Unavailable(
-            "there is no store here",
+            NOT_HERE,
             at=root,
             hint="is its disk mounted? If it is to be a new store, start once with `entrepot serve --create`",
         ) from None

@@ -21,6 +21,7 @@ class Remote(Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}  # obstore's own names
     credentials: str | None = None  # a provider of obstore's: boto3, google, azure
     writer: bool = False  # this node may write where there is no compare-and-swap
+    bare: bool = False  # it is another tool's, and need not be a store of ours
     node: str = socket.gethostname()  # what other nodes are told
 
     def place(self, name: str) -> Path:
