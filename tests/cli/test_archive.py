@@ -6,9 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3  # type: ignore[import-untyped]
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +19,7 @@ from entrepot.stores.disk import Disk
 from tests.archives.oldtool import OldTool
 from tests.cli.conftest import ENTREPOT, Ran, Run, environment
 from tests.e2e.servers import Servers
+from tests.servers.buckets import moto
 
 Archive = Callable[..., Ran]
 
@@ -417,3 +420,36 @@ print("heavy:", [name for name in ("aiohttp", "starlette", "rich", "dotenv") if 
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_a_bucket_of_the_older_tool_is_used_as_it_is(shell: Run, tmp_path: Path) -> None:
+    bucket = moto()
+    name = f"tycho-{uuid.uuid4().hex[:8]}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        aws_access_key_id=bucket.options["access_key_id"],
+        aws_secret_access_key=bucket.options["secret_access_key"],
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket=name)
+    client.put_object(Bucket=name, Key="data/tycho.json", Body=b'{\n  "localname": "d.bin",\n  "latest": "1.0"\n}')
+    client.put_object(Bucket=name, Key="data/tycho_1.0.pkg", Body=b"bytes")
+    settings = {
+        "bucket": name,
+        "endpoint_url": bucket.endpoint,
+        "aws_access_key_id": bucket.options["access_key_id"],
+        "aws_secret_access_key": bucket.options["secret_access_key"],
+        "region_name": "us-east-1",
+    }
+    (tmp_path / ".tychoreg.json").write_text(json.dumps({"tycho": {"backend": "s3"}, "s3": settings}))
+    assert shell("archive", "list").ok() == "data -- Latest Version: 1.0\n"
+    shell("archive", "pull", "data").ok()
+    assert (tmp_path / "tycho_packages" / "d.bin").read_bytes() == b"bytes"
+    etag = client.head_object(Bucket=name, Key="data/tycho_1.0.pkg")["ETag"]
+    assert (tmp_path / "tycho_packages" / "d.bin.etag").read_text() == etag
+    (tmp_path / "new.bin").write_bytes(b"newer")
+    shell("archive", "push", "data", "1.1", "new.bin", "--promote-latest").ok()
+    keys = {entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]}
+    assert keys == {"data/tycho.json", "data/tycho_1.0.pkg", "data/tycho_1.1.pkg"}
+    assert json.loads(client.get_object(Bucket=name, Key="data/tycho.json")["Body"].read())["latest"] == "1.1"

@@ -6,13 +6,16 @@ import os
 import subprocess
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import from_url
 
 from entrepot.sources.hosted import Hosted
 from entrepot.stores.disk import Disk
 from tests.cli.conftest import ENTREPOT, Run, environment
 from tests.distributions.build import make_sdist, make_wheel
 from tests.e2e.servers import PLAIN
+from tests.servers.buckets import moto
 from tests.sources.samples import add, grave
 
 NAMED = """
@@ -25,6 +28,12 @@ store = "main"
 type = "virtual"
 of = ["private"]
 """
+
+NAMED_INDEX = NAMED[NAMED.index("[index.private]") :]
+
+
+def command_check(shell: Run, data: Path) -> str:
+    return shell("check", "--data", data).ok()
 
 
 @pytest.fixture
@@ -49,6 +58,35 @@ def test_the_default_store_is_copied_to_a_new_data_folder(command: Run, stocked:
     assert second.endswith(" and 2 documents copied, 0 were there")
     assert command("copy", "data", tmp_path / "backup").ok().endswith("0 documents copied, 7 were there\n")
     assert command("check", "--data", tmp_path / "backup").ok() == "sound\n"
+
+
+def test_a_bucket_is_copied_to_and_from(shell: Run, stocked: Hosted, data: Path, tmp_path: Path) -> None:
+    bucket = moto()
+    url = bucket.fresh()
+    options = "\n".join(f'{key} = "{value}"' for key, value in bucket.options.items())
+    file = tmp_path / "there.toml"
+    file.write_text(f'data = "{data}"\n[store.main]\nurl = "{url}"\n[store.main.options]\n{options}\n' + NAMED_INDEX)
+    refused = shell("copy", "main", tmp_path / "backup", "--config", file)
+    assert "there is no store here" in refused.failed()
+    assert shell("copy", data, "main", "--config", file, "--dry-run").ok()
+    assert "a new store begun" in shell("copy", data, "main", "--config", file).ok()
+    assert shell("check", "--config", file).ok() == "sound\n"
+    shell("copy", "main", tmp_path / "backup", "--config", file).ok()
+    assert command_check(shell, tmp_path / "backup") == "sound\n"
+
+
+def test_no_store_is_begun_among_other_things_in_a_bucket(
+    shell: Run, stocked: Hosted, data: Path, tmp_path: Path
+) -> None:
+    bucket = moto()
+    url = bucket.fresh()
+    options = {**bucket.options, "client_options": {"allow_http": True}, "virtual_hosted_style_request": False}
+    obstore.put(from_url(url, **options), "holiday/photo.jpg", b"1")  # type: ignore[call-overload]
+    file = tmp_path / "there.toml"
+    said = "\n".join(f'{key} = "{value}"' for key, value in bucket.options.items())
+    file.write_text(f'data = "{data}"\n[store.main]\nurl = "{url}"\n[store.main.options]\n{said}\n' + NAMED_INDEX)
+    for _ in range(2):
+        assert "holds 'holiday/photo.jpg' and is no store" in shell("copy", data, "main", "--config", file).failed()
 
 
 @pytest.mark.parametrize("spelling", ["folder", "store", "url", "relative"])

@@ -147,7 +147,8 @@ class Objects:
         async with self._writers.allowed(exact=await self._swaps()):
             if expect is not ANY:
                 require_expected(key, expect, buckets.in_form_of(expect, await self._present(key)))
-                await self._copy(key, _trashed(key))
+                if not self._bucket.bare:  # to the tool whose bucket it is, `trash` would be one of its own names
+                    await self._copy(key, _trashed(key))
             await self._remove(key)
 
     async def bring_back(self, key: str) -> bool:
