@@ -137,7 +137,8 @@ async def test_old_leftovers_in_the_destination_are_written_anew_before_they_cou
     assert (await copied(source, target, dry_run=True)).copied == 0
     monkeypatch.setattr("time.time", lambda: entry.modified + 24 * 3600)
     assert (await copied(source, target)).copied == 1
-    assert (await target.stat(blob_of(SDIST))).etag != entry.etag
+    if not target.traits.etags_of_content:
+        assert (await target.stat(blob_of(SDIST))).etag != entry.etag
 
 
 async def test_no_more_than_the_jobs_are_under_way_at_once() -> None:

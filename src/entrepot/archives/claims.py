@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from entrepot.archives.model import Offer, exists
 from entrepot.errors import Conflict, EntrepotError, NotFound, Unavailable
 from entrepot.index import ABSENT, Etag, Expect, Store
-from entrepot.stores.documents import read_bytes
+from entrepot.stores.documents import jitter, read_bytes
 
 _HOLDS_FOR = timedelta(hours=1)
 _RENEWED_EVERY = 600.0  # seconds
-_ATTEMPTS = 10
+_ATTEMPTS = 20
+_LOST = 8  # attempts at which an answer may be lost
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -60,13 +61,20 @@ class _Holder:
 
     async def take(self, name: str) -> None:
         claim = self._claim
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             held = await _read(self._store, self._key)
             if held is not None and held[0].sha256 != claim.sha256 and claim.at - held[0].at < _HOLDS_FOR:
                 raise exists(name, claim.version, hint=_told(held[0]))
             try:
                 await self._say(claim, held[1] if held is not None else ABSENT)
             except Conflict:
+                await jitter(attempt)
+                continue
+            except Unavailable:
+                # The answer was lost, or two raced, which Ceph answers with 500: what is there now tells.
+                if attempt >= _LOST or not self._store.traits.tagged_reads:
+                    raise
+                await jitter(attempt)
                 continue
             return
         raise Unavailable(f"{_ATTEMPTS} attempts to claim version {claim.version} of {name} lost", at=self._key)

@@ -73,14 +73,14 @@ class Documents(Generic[T]):
                 try:
                     written = await self._store.write(key, self._encode(after), expect=etag or ABSENT)
                 except Conflict:
-                    await _jitter(attempt)
+                    await jitter(attempt)
                     continue
                 except Unavailable:
                     # A lost answer to a swap that succeeded is a success: what is there now tells.
                     lost += 1
                     if lost > _LOST or not self._store.traits.tagged_reads:
                         raise
-                    await _jitter(attempt)
+                    await jitter(attempt)
                     continue
                 self._keep(key, written, after)
                 return after
@@ -136,7 +136,8 @@ class Documents(Generic[T]):
                 self._changing.pop(key, None)
 
 
-async def _jitter(attempt: int) -> None:
+async def jitter(attempt: int) -> None:
+    """A pause before another attempt, the longer the more there were, so that those who race part."""
     await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 7)))  # noqa: S311 - no secret
 
 
