@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.processes import free_port
 from tests.servers import ceph, swift
-from tests.servers.processes import PROGRAMS, Family, answers, free_port, missing, require
+from tests.servers.processes import PROGRAMS, Family, answers, missing, require
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 import atexit
 import ctypes
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,7 +20,6 @@ PROGRAMS = ROOT / ".servers"  # what `make servers` installs beside the system's
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
-_PORTS = range(12_000, 20_000)
 _PATIENCE = 60.0  # seconds
 
 
@@ -38,18 +35,6 @@ def require(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             missing(program)
-
-
-def free_port() -> int:
-    """Below those that the kernel gives to outgoing connections: nobody else takes it before its server does."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class Family:

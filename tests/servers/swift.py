@@ -2,7 +2,8 @@
 
 import getpass
 
-from tests.servers.processes import Family, answers, free_port
+from tests.e2e.processes import free_port
+from tests.servers.processes import Family, answers
 
 _HASH = """\
 [swift-hash]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from entrepot.errors import EntrepotError, NotFound, Unavailable
+from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import Entry, Store
 from entrepot.model import File
 from entrepot.sources import record as records
@@ -196,9 +196,9 @@ _SEE_CHECK = "`entrepot check` tells all that is wrong"
 async def _is_named(store: Store, key: str) -> bool:
     """Whether its project's record names the bytes now."""
     index, _, _, _, filename = key.split("/", 4)
-    project = filenames.parse(filename.removesuffix(".metadata")).project
     try:
+        project = filenames.parse(filename.removesuffix(".metadata")).project
         record = records.decode(await read_bytes(store, record_key(index, project)), key)
-    except NotFound:
+    except (Invalid, NotFound):  # what has no distribution's name stands in no record
         return False
     return any(key in _keys(index, file) for file in record.files)

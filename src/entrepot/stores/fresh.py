@@ -123,9 +123,12 @@ class Fresh:
             await self._tell(key)
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Entry]:
-        """A long listing is remembered, and read again behind those who ask for it: only the first one waits."""
+        """A long listing is remembered, and read again behind those who ask for it: only the first one waits.
+
+        One that nobody asked for within `stale_for` is waited for again.
+        """
         known = self._listings.get(prefix) if not after else None
-        if known is not None:
+        if known is not None and time.monotonic() - known.asked < max(self._stale_for, 20 * known.took):
             self._relist(prefix, known)
             for entry in known.entries:
                 yield entry

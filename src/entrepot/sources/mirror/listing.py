@@ -22,7 +22,7 @@ from entrepot.errors import EntrepotError, Invalid, NotFound, Unavailable
 from entrepot.index import ANY, Names, Span, Staged, Store, Stream
 from entrepot.model import ProjectName
 from entrepot.sources.mirror.behind import Behind
-from entrepot.sources.mirror.pages import ACCEPT, SOON, max_age
+from entrepot.sources.mirror.pages import SOON, asking, max_age
 from entrepot.sources.mirror.upstream import Upstream
 from entrepot.stores import StagingFile, failures, open_staging
 from entrepot.stores.documents import read_bytes
@@ -146,10 +146,7 @@ class Listing:
 
     async def _fetched(self, known: Told | None) -> Told:
         url = self._upstream.address.url
-        headers = {"Accept": ACCEPT}
-        if known is not None:
-            headers |= {"If-None-Match": known.etag} if known.etag else {}
-            headers |= {"If-Modified-Since": known.last_modified} if known.last_modified else {}
+        headers = asking(known.etag, known.last_modified) if known is not None else asking()
         async with self._upstream.get(url, headers) as response:
             if response.status == 304 and known is None:
                 raise Unavailable("upstream answered 304 to an unconditional request", at=url, status=502)

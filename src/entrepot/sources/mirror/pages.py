@@ -183,10 +183,8 @@ class Pages:
 
     async def _fetched(self, name: ProjectName, before: Kept | None) -> Kept:
         url = self.url(name)
-        headers = {"Accept": ACCEPT}
-        if before is not None and before.body is not None:
-            headers |= {"If-None-Match": before.etag} if before.etag else {}
-            headers |= {"If-Modified-Since": before.last_modified} if before.last_modified else {}
+        known = before if before is not None and before.body is not None else None
+        headers = asking(known.etag, known.last_modified) if known is not None else asking()
         try:
             async with self._upstream.get(url, headers) as response:
                 fields = response.headers
@@ -345,6 +343,12 @@ async def text(content: "StreamReader", url: str) -> str:
         if len(data) > _LARGEST:
             raise Unavailable(f"upstream's page is larger than {_LARGEST >> 20} MiB", at=url, status=502)
     return data.decode("utf-8", "replace")
+
+
+def asking(etag: str | None = None, last_modified: str | None = None) -> dict[str, str]:
+    """The headers of a request for a page or list, on condition that it changed where one is known."""
+    given = {"Accept": ACCEPT, "If-None-Match": etag, "If-Modified-Since": last_modified}
+    return {name: value for name, value in given.items() if value}
 
 
 def max_age(cache_control: str | None) -> int | None:
