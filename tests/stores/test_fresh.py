@@ -268,3 +268,15 @@ async def test_a_short_listing_is_always_read(near: Fresh, inner: Silent, clock:
     for number in range(3):
         await inner.write(f"a/{number}", b"", expect=ANY)
         assert len([entry async for entry in near.list("a/")]) == number + 1
+
+
+async def test_a_long_listing_that_nobody_asked_for_in_a_while_is_waited_for(
+    near: Fresh, inner: Silent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh, "_LONG", 3)
+    for name in ("a/1", "a/2", "a/3"):
+        await inner.write(name, b"", expect=ANY)
+    assert len([entry async for entry in near.list("a/")]) == 3
+    await inner.write("a/4", b"", expect=ANY)
+    clock.now += 61
+    assert len([entry async for entry in near.list("a/")]) == 4
